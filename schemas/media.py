@@ -1,0 +1,174 @@
+"""Media on its way through the tiers: MediaReference -> SuspectMedia -> AnomalousMedia.
+
+Only references and results cross a topic, never pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pydantic import Field, model_validator
+
+from schemas.base import Part, Record
+from schemas.types import (
+    ChromaSubsampling,
+    ContentType,
+    Identifier,
+    Labels,
+    MediaFormat,
+    Milliseconds,
+    Priority,
+    Probability,
+    Sha256,
+    ShortText,
+    StageName,
+    Timestamp,
+    Uri,
+    Version,
+)
+
+DEFAULT_TENANT = "default"
+DECISION_NAMESPACE = uuid5(NAMESPACE_URL, "https://mediasieve.dev/decision")
+
+
+def decision_uid(tenant: str, media_id: str, content_sha256: str | None, policy: str, bundle: str) -> UUID:
+    """UUIDv5 of what a verdict depends on; the same reference under the same rules has one decision uid.
+
+    `content_sha256` is None when the bytes were never obtained (expired, source unavailable).
+    """
+    return uuid5(DECISION_NAMESPACE, "\x1f".join((tenant, media_id, content_sha256 or "", policy, bundle)))
+
+
+class MediaReference(Record):
+    """What a producer publishes to `media.ingest`. Only `uri` is required.
+
+    Unknown fields are kept in `extensions`, never refused: producers evolve on their own clock.
+    """
+
+    event_type: ClassVar[str] = "dev.mediasieve.media.reference.v1"
+
+    uri: Uri
+    media_id: Identifier | None = None
+    sha256: Sha256 | None = None
+    content_type: ContentType | None = None
+    size_bytes: Annotated[int, Field(ge=0, le=2**40)] | None = None
+    source: Identifier | None = None
+    tenant: Identifier | None = None
+    priority: Priority = Priority.NORMAL
+    submitted_at: Timestamp | None = None
+    expires_at: Timestamp | None = None
+    labels: Labels = Field(default_factory=dict)
+    extensions: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_unknown_fields(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        unknown = {k: v for k, v in data.items() if k not in cls.model_fields}
+        if not unknown:
+            return data
+        known = {k: v for k, v in data.items() if k in cls.model_fields}
+        given = known.get("extensions") or {}
+        if not isinstance(given, dict):
+            return known
+        return {**known, "extensions": {**given, **unknown}}
+
+
+class Admission(Part):
+    """Stamped once, by the classifier stage, and carried unchanged to the decision."""
+
+    tenant: Identifier
+    media_id: Identifier
+    decision_uid: UUID
+    uri: Uri
+    source: Identifier | None = None
+    priority: Priority = Priority.NORMAL
+    labels: Labels = Field(default_factory=dict)
+    submitted_at: Timestamp | None = None
+    expires_at: Timestamp | None = None
+    admitted_at: Timestamp
+    policy_version: Version
+    bundle_version: Version
+
+
+class MediaFacts(Part):
+    """What the bytes say of themselves. Sizes in pixels and bytes."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(ge=0)]
+    format: MediaFormat
+    lossless: bool
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    chroma_subsampling: ChromaSubsampling | None = None
+
+
+class StageScore(Part):
+    """What one stage measured. `score` is P(synthetic), None when the stage had nothing to say."""
+
+    stage: StageName
+    score: Probability | None
+    p_value: Probability | None = None
+    bundle_version: Version
+    model: ShortText
+    note: ShortText | None = None
+
+
+class StageTiming(Part):
+    """Where the time went. `waited_ms` is from the record's Kafka timestamp to the start of the work."""
+
+    stage: StageName
+    waited_ms: Milliseconds
+    worked_ms: Milliseconds
+
+
+class EvidenceRef(Part):
+    """A blob in the evidence store, named by its own digest."""
+
+    kind: ShortText
+    uri: Uri
+    sha256: Sha256
+
+
+class Feature(Part):
+    """One spectral statistic; `percentile` is its place among reference photographs of the stratum, 0-100."""
+
+    name: ShortText
+    value: float
+    percentile: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
+
+
+class SuspectMedia(Record):
+    """Score >= T1: the spectral stage must look. The original bytes lie in the content store under `facts.sha256`."""
+
+    event_type: ClassVar[str] = "dev.mediasieve.media.suspect.v1"
+
+    admission: Admission
+    facts: MediaFacts
+    scores: Annotated[tuple[StageScore, ...], Field(max_length=8)]
+    timings: Annotated[tuple[StageTiming, ...], Field(max_length=8)] = ()
+
+
+class SpectralFinding(Part):
+    """The spectral stage's result. `panel` is the picture that the MLLM and a reviewer see."""
+
+    score: Probability
+    p_value: Probability | None
+    stratum: ShortText
+    top_features: Annotated[tuple[Feature, ...], Field(max_length=32)]
+    panel: EvidenceRef
+
+
+class AnomalousMedia(Record):
+    """Anomaly >= T2: the MLLM stage must look at the image and its spectral panel together."""
+
+    event_type: ClassVar[str] = "dev.mediasieve.media.anomalous.v1"
+
+    admission: Admission
+    facts: MediaFacts
+    spectral: SpectralFinding
+    scores: Annotated[tuple[StageScore, ...], Field(max_length=8)]
+    timings: Annotated[tuple[StageTiming, ...], Field(max_length=8)] = ()

@@ -1,0 +1,65 @@
+"""What people decide, and what the references learn from it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+from pydantic import model_validator
+
+from schemas.base import Record
+from schemas.types import Identifier, Sha256, ShortText, Text, Timestamp, Version
+
+
+class Label(StrEnum):
+    """The three targets; an AI-processed photograph alone never blocks."""
+
+    GENERATED = "generated"
+    AI_PROCESSED = "ai_processed"
+    PHOTOGRAPH = "photograph"
+    UNDECIDABLE = "undecidable"
+
+
+class ReviewVerdict(Record):
+    """A reviewer's answer to one escalated decision."""
+
+    event_type: ClassVar[str] = "dev.mediasieve.review.verdict.v1"
+
+    review_id: UUID
+    decision_uid: UUID
+    tenant: Identifier
+    media_id: Identifier
+    label: Label
+    reviewer: Identifier
+    rationale: Text
+    reviewed_at: Timestamp
+
+
+class UpdateAction(StrEnum):
+    """A reference update can always be taken back."""
+
+    ADD = "add"
+    REVOKE = "revoke"
+
+
+class ReferenceUpdate(Record):
+    """A confirmed sample enters, or leaves, the reference of its stratum."""
+
+    event_type: ClassVar[str] = "dev.mediasieve.reference.update.v1"
+
+    update_id: UUID
+    action: UpdateAction
+    content_sha256: Sha256
+    label: Label
+    family: ShortText | None = None
+    stratum: ShortText
+    bundle_version: Version
+    review_id: UUID
+    updated_at: Timestamp
+
+    @model_validator(mode="after")
+    def _only_what_is_certain(self) -> ReferenceUpdate:
+        if self.label is Label.UNDECIDABLE:
+            raise ValueError("`label` undecidable cannot enter a reference; leave the sample out")
+        return self

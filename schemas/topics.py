@@ -1,0 +1,74 @@
+"""Every topic of the fleet: its name, what it carries, how long it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.base import Record
+from schemas.decision import Decision, Outcome
+from schemas.media import AnomalousMedia, MediaReference, SuspectMedia
+
+INGEST_MAX_BYTES = 1_048_576
+"""Largest record batch (value, key, headers and the broker's framing) that the ingest topic takes."""
+
+DEAD_LETTER_MAX_BYTES = INGEST_MAX_BYTES + 65_536
+"""An original of the largest size, with its dead-letter headers, always fits."""
+
+_DAY_MS = 86_400_000
+
+
+class Topic(StrEnum):
+    """Logical topics; a deployment may put a prefix before the names."""
+
+    INGEST = "media.ingest"
+    RETRY_10S = "media.ingest.retry.10s"
+    RETRY_1M = "media.ingest.retry.1m"
+    RETRY_10M = "media.ingest.retry.10m"
+    SUSPECT = "media.suspect"
+    SUSPECT_PRIORITY = "media.suspect.priority"
+    ANOMALOUS = "media.anomalous"
+    ANOMALOUS_PRIORITY = "media.anomalous.priority"
+    DEAD_LETTER = "media.deadletter"
+    BLOCK = "decisions.block"
+    ESCALATE = "decisions.escalate"
+    PASS = "decisions.pass"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """What `topics apply` creates and `topics check` compares. `record` None: original bytes of any kind."""
+
+    topic: Topic
+    record: type[Record] | None
+    retention_ms: int
+    max_bytes: int
+    purpose: str
+
+
+_STAGE_MAX_BYTES = 262_144
+
+TOPICS: tuple[TopicSpec, ...] = (
+    TopicSpec(Topic.INGEST, MediaReference, 7 * _DAY_MS, INGEST_MAX_BYTES, "media references from producers"),
+    *(
+        TopicSpec(t, MediaReference, 7 * _DAY_MS, DEAD_LETTER_MAX_BYTES, f"origins to ask again after {t.value[-3:].strip('.')}")
+        for t in (Topic.RETRY_10S, Topic.RETRY_1M, Topic.RETRY_10M)
+    ),
+    TopicSpec(Topic.SUSPECT, SuspectMedia, 7 * _DAY_MS, _STAGE_MAX_BYTES, "score >= T1, for the spectral stage"),
+    TopicSpec(Topic.SUSPECT_PRIORITY, SuspectMedia, 7 * _DAY_MS, _STAGE_MAX_BYTES, "the same, served 8:1"),
+    TopicSpec(Topic.ANOMALOUS, AnomalousMedia, 7 * _DAY_MS, _STAGE_MAX_BYTES, "anomaly >= T2, for the MLLM stage"),
+    TopicSpec(Topic.ANOMALOUS_PRIORITY, AnomalousMedia, 7 * _DAY_MS, _STAGE_MAX_BYTES, "the same, served 8:1"),
+    TopicSpec(Topic.DEAD_LETTER, None, 30 * _DAY_MS, DEAD_LETTER_MAX_BYTES, "records that could not be processed"),
+    TopicSpec(Topic.BLOCK, Decision, 30 * _DAY_MS, _STAGE_MAX_BYTES, "verdict block, as OCSF Detection Finding"),
+    TopicSpec(Topic.ESCALATE, Decision, 30 * _DAY_MS, _STAGE_MAX_BYTES, "verdict escalate, for people"),
+    TopicSpec(Topic.PASS, Decision, 30 * _DAY_MS, _STAGE_MAX_BYTES, "verdict pass, with its risk flag"),
+)
+
+RETRY_DELAYS_S: dict[Topic, float] = {Topic.RETRY_10S: 10.0, Topic.RETRY_1M: 60.0, Topic.RETRY_10M: 600.0}
+"""One fixed delay a topic, so that due times rise with the offset."""
+
+DECISION_TOPICS: dict[Outcome, Topic] = {
+    Outcome.BLOCK: Topic.BLOCK,
+    Outcome.ESCALATE: Topic.ESCALATE,
+    Outcome.PASS: Topic.PASS,
+}
