@@ -1,0 +1,1 @@
+"""The library: streaming, media, detection. Knows no worker."""

@@ -1,0 +1,1 @@
+"""The contracts: every record on every topic, readable alone."""

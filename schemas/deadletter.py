@@ -1,8 +1,8 @@
 """Records that cannot be processed.
 
-On `media.deadletter` the Kafka value is the ORIGINAL value, byte for byte, and the original headers are kept;
-this model travels beside them, as JSON, in the header `mediasieve-dead-letter`. So a dead letter is never much
-larger than its original, and a replay is a plain copy.
+On `media.deadletter` the Kafka value is the ORIGINAL value, byte for byte, and the original headers are
+kept; this model travels beside them, as JSON, in the header `mediasieve-dead-letter`. So a dead letter is
+never much larger than its original, and a replay is a plain copy.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class RejectCode(StrEnum):
     SCHEMA_INVALID = "schema_invalid"
     UNSUPPORTED_VERSION = "unsupported_version"
     URI_REFUSED = "uri_refused"
+    TENANT_REFUSED = "tenant_refused"
     SOURCE_GONE = "source_gone"
     SOURCE_FORBIDDEN = "source_forbidden"
     SOURCE_UNAVAILABLE = "source_unavailable"
@@ -40,7 +41,10 @@ class RejectCode(StrEnum):
 
 
 EDGE_CODES = frozenset(RejectCode) - {RejectCode.UNEXPECTED}
-"""What a producer's own input can cause on `media.ingest`; anything else there, and any reject elsewhere, is ours."""
+"""What a producer's own input can cause on `media.ingest`.
+
+Anything else there, and any reject elsewhere, is ours.
+"""
 
 
 class DeadLetter(Record):

@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from schemas.base import Part, Record
 from schemas.media import Admission, EvidenceRef, MediaFacts, StageScore, StageTiming
@@ -18,7 +19,7 @@ class Outcome(StrEnum):
 
     BLOCK = "block"
     ESCALATE = "escalate"
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - an outcome, no password
 
 
 class Risk(StrEnum):
@@ -73,9 +74,17 @@ class Thresholds(Part):
     uncertain: Probability
 
 
+_RISK_MEANS_PASS: JsonDict = {
+    "if": {"properties": {"outcome": {"const": "pass"}}, "required": ["outcome"]},
+    "then": {"properties": {"risk": {"type": "string"}}, "required": ["risk"]},
+    "else": {"properties": {"risk": {"type": "null"}}},
+}
+
+
 class Decision(Record):
     """What `decisions.block|escalate|pass` carry, inside an OCSF Detection Finding."""
 
+    model_config = ConfigDict(json_schema_extra=_RISK_MEANS_PASS)
     event_type: ClassVar[str] = "dev.mediasieve.decision.v1"
 
     decision_uid: UUID

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from schemas.base import Part, Record
 from schemas.types import (
@@ -29,6 +29,9 @@ from schemas.types import (
 )
 
 DEFAULT_TENANT = "default"
+MAX_EXTENSION_DEPTH = 16
+"""Well inside `schemas.wire.MAX_DEPTH`, because unknown fields move one level down."""
+
 DECISION_NAMESPACE = uuid5(NAMESPACE_URL, "https://mediasieve.dev/decision")
 
 
@@ -40,12 +43,23 @@ def decision_uid(tenant: str, media_id: str, content_sha256: str | None, policy:
     return uuid5(DECISION_NAMESPACE, "\x1f".join((tenant, media_id, content_sha256 or "", policy, bundle)))
 
 
+def _not_too_deep(extensions: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [extensions]
+    for _ in range(MAX_EXTENSION_DEPTH):
+        parts = [node.values() if isinstance(node, dict) else node for node in level]
+        level = [child for part in parts for child in part if isinstance(child, dict | list)]
+        if not level:
+            return extensions
+    raise ValueError(f"unknown fields nest more than {MAX_EXTENSION_DEPTH} levels; flatten them")
+
+
 class MediaReference(Record):
     """What a producer publishes to `media.ingest`. Only `uri` is required.
 
     Unknown fields are kept in `extensions`, never refused: producers evolve on their own clock.
     """
 
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
     event_type: ClassVar[str] = "dev.mediasieve.media.reference.v1"
 
     uri: Uri
@@ -59,7 +73,7 @@ class MediaReference(Record):
     submitted_at: Timestamp | None = None
     expires_at: Timestamp | None = None
     labels: Labels = Field(default_factory=dict)
-    extensions: dict[str, Any] = Field(default_factory=dict)
+    extensions: Annotated[dict[str, Any], AfterValidator(_not_too_deep)] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -70,7 +84,7 @@ class MediaReference(Record):
         if not unknown:
             return data
         known = {k: v for k, v in data.items() if k in cls.model_fields}
-        given = known.get("extensions") or {}
+        given = known.get("extensions", {})
         if not isinstance(given, dict):
             return known
         return {**known, "extensions": {**given, **unknown}}
@@ -142,7 +156,10 @@ class Feature(Part):
 
 
 class SuspectMedia(Record):
-    """Score >= T1: the spectral stage must look. The original bytes lie in the content store under `facts.sha256`."""
+    """Score >= T1: the spectral stage must look.
+
+    The original bytes lie in the content store under `facts.sha256`.
+    """
 
     event_type: ClassVar[str] = "dev.mediasieve.media.suspect.v1"
 

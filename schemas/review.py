@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
+from pydantic.config import JsonDict
 
 from schemas.base import Record
 from schemas.types import Identifier, Sha256, ShortText, Text, Timestamp, Version
@@ -43,9 +44,13 @@ class UpdateAction(StrEnum):
     REVOKE = "revoke"
 
 
+_UNDECIDABLE: JsonDict = {"properties": {"label": {"const": "undecidable"}}, "required": ["label"]}
+
+
 class ReferenceUpdate(Record):
     """A confirmed sample enters, or leaves, the reference of its stratum."""
 
+    model_config = ConfigDict(json_schema_extra={"not": _UNDECIDABLE})
     event_type: ClassVar[str] = "dev.mediasieve.reference.update.v1"
 
     update_id: UUID

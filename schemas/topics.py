@@ -32,7 +32,7 @@ class Topic(StrEnum):
     DEAD_LETTER = "media.deadletter"
     BLOCK = "decisions.block"
     ESCALATE = "decisions.escalate"
-    PASS = "decisions.pass"
+    PASS = "decisions.pass"  # noqa: S105 - a topic, no password
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,13 @@ _STAGE_MAX_BYTES = 262_144
 TOPICS: tuple[TopicSpec, ...] = (
     TopicSpec(Topic.INGEST, MediaReference, 7 * _DAY_MS, INGEST_MAX_BYTES, "media references from producers"),
     *(
-        TopicSpec(t, MediaReference, 7 * _DAY_MS, DEAD_LETTER_MAX_BYTES, f"origins to ask again after {t.value[-3:].strip('.')}")
+        TopicSpec(
+            t,
+            MediaReference,
+            7 * _DAY_MS,
+            DEAD_LETTER_MAX_BYTES,
+            f"origins to ask again after {t.value[-3:].strip('.')}",
+        )
         for t in (Topic.RETRY_10S, Topic.RETRY_1M, Topic.RETRY_10M)
     ),
     TopicSpec(Topic.SUSPECT, SuspectMedia, 7 * _DAY_MS, _STAGE_MAX_BYTES, "score >= T1, for the spectral stage"),

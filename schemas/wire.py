@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from typing import Any, NoReturn, TypeVar
 
 import orjson
@@ -13,7 +15,13 @@ from schemas.base import SCHEMA_MAJOR, Record
 from schemas.deadletter import RejectCode
 
 MAX_DEPTH = 32
-_MAX_INT_DIGITS = 40
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+"""What `encode` can write again."""
+
+_CUT_SHORT = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|[.]|[eE][+-]?")
+_CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,4}")
+"""What follows the place of the error when a literal, a number or an escape was cut off."""
+
 R = TypeVar("R", bound=Record)
 
 
@@ -43,10 +51,15 @@ def decode(model: type[R], value: bytes) -> R:
     """Read one record, ignoring unknown fields.
 
     Raises:
-        WireError: not UTF-8, not JSON, truncated, too deep, duplicate keys, non-finite, or against the schema.
+        WireError: not UTF-8, truncated, malformed or too deep JSON, duplicate keys, a non-finite
+            number, or against the schema.
         UnknownMajorVersion: `schema_version` has another major.
     """
-    data = parse_json(value)
+    return read(model, parse_json(value))
+
+
+def read(model: type[R], data: Any) -> R:
+    """The second half of `decode`, for a record that lies inside other JSON. Raises as `decode` does."""
     if not isinstance(data, dict):
         raise WireError(RejectCode.SCHEMA_INVALID, f"expected a JSON object, got {type(data).__name__}")
     _check_major(model, data)
@@ -57,7 +70,7 @@ def decode(model: type[R], value: bytes) -> R:
 
 
 def parse_json(value: bytes) -> Any:
-    """JSON of finite numbers, unique keys and at most `MAX_DEPTH` levels.
+    """JSON of finite numbers, integers of 64 bits, unique keys and at most `MAX_DEPTH` levels.
 
     Raises:
         WireError: naming what is wrong and where.
@@ -65,7 +78,11 @@ def parse_json(value: bytes) -> Any:
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise WireError(RejectCode.NOT_UTF8, f"byte {error.start} is not UTF-8; send JSON as UTF-8") from error
+        if error.reason == "unexpected end of data":
+            cut = f"the last character, at byte {error.start}, is cut"
+            raise WireError(RejectCode.TRUNCATED_JSON, cut) from error
+        bad = f"byte {error.start} is not UTF-8; send JSON as UTF-8"
+        raise WireError(RejectCode.NOT_UTF8, bad) from error
     try:
         data = _DECODER.decode(text)
     except RecursionError as error:
@@ -73,6 +90,8 @@ def parse_json(value: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise _json_error(text, error) from error
     _check_depth(data)
+    if "\\u" in text:
+        _refuse_lone_surrogates(data)
     return data
 
 
@@ -83,7 +102,10 @@ def describe(error: ValidationError) -> str:
 
 
 def _json_error(text: str, error: json.JSONDecodeError) -> WireError:
-    truncated = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+    rest = text[error.pos :].rstrip()
+    in_string = error.msg.startswith("Unterminated string")
+    in_escape = error.msg.startswith("Invalid \\uXXXX escape") and _CUT_ESCAPE.fullmatch(rest)
+    truncated = not rest or in_string or in_escape or _CUT_SHORT.fullmatch(rest)
     code = RejectCode.TRUNCATED_JSON if truncated else RejectCode.MALFORMED_JSON
     return WireError(code, f"{error.msg} at character {error.pos} of {len(text)}")
 
@@ -91,9 +113,10 @@ def _json_error(text: str, error: json.JSONDecodeError) -> WireError:
 def _check_major(model: type[Record], data: dict[str, Any]) -> None:
     version = data.get("schema_version")
     major = version.partition(".")[0] if isinstance(version, str) else ""
-    if major.isdigit() and int(major[:9]) != SCHEMA_MAJOR:
+    if major.isascii() and major.isdigit() and int(major[:9]) != SCHEMA_MAJOR:
         raise UnknownMajorVersion(
-            f"{model.__name__}.schema_version is {version[:32]!r}, this release reads {SCHEMA_MAJOR}.x: upgrade this worker"
+            f"{model.__name__}.schema_version is {str(version)[:32]!r}, this release reads {SCHEMA_MAJOR}.x: "
+            "upgrade this worker"
         )
 
 
@@ -111,11 +134,18 @@ def _children(node: Any) -> list[Any]:
     return [v for v in values if isinstance(v, dict | list)]
 
 
+def _refuse_lone_surrogates(data: Any) -> None:
+    try:
+        orjson.dumps(data)
+    except orjson.JSONEncodeError as error:
+        detail = "an escape names half a surrogate pair, which no UTF-8 can hold; send the character itself"
+        raise WireError(RejectCode.MALFORMED_JSON, detail) from error
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [k for k, _ in pairs]
-        twice = next(k for k in keys if keys.count(k) > 1)
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise WireError(RejectCode.DUPLICATE_KEY, f"key {twice[:64]!r} occurs twice; send it once")
     return found
 
@@ -131,12 +161,12 @@ def _finite(text: str) -> float:
     return number
 
 
-def _short_int(text: str) -> int:
-    if len(text) > _MAX_INT_DIGITS:
-        raise WireError(RejectCode.MALFORMED_JSON, f"an integer of {len(text)} digits; at most {_MAX_INT_DIGITS}")
-    return int(text)
+def _bounded_int(text: str) -> int:
+    if len(text) > 20 or not _INT_MIN <= (number := int(text)) <= _INT_MAX:
+        raise WireError(RejectCode.MALFORMED_JSON, f"{text[:24]} exceeds 64 bits; send it as a string")
+    return number
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_short_int
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded_int
 )

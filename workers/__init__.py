@@ -1,0 +1,1 @@
+"""The workers: one package a process, and the command line."""

@@ -1,0 +1,1 @@
+"""The three tiers of detection and the bundle that defines a verdict."""

@@ -1,0 +1,1 @@
+"""Records from a broker through a stage and back, exactly once from topic to topic."""

@@ -17,7 +17,6 @@ from schemas.deadletter import RejectCode
 from schemas.topics import Topic
 
 In = TypeVar("In")
-In_contra = TypeVar("In_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +80,13 @@ class Item(Generic[In]):
     queued_at_s: float
 
 
-class Stage(Protocol[In_contra]):
+class Stage(Protocol[In]):
     """What runs in the executor. One instance per process; under the threads executor `process` is re-entrant."""
 
     def open(self) -> None:
         """Load and warm up, in the process that will run it. May take long; raises when it cannot work."""
 
-    def process(self, batch: Sequence[Item[In_contra]]) -> Sequence[Outcome]:
+    def process(self, batch: Sequence[Item[In]]) -> Sequence[Outcome]:
         """Outcomes of the same length and order as the batch. Raises only on a bug."""
 
     def close(self) -> None:
@@ -101,8 +100,8 @@ class GiveUpCause(StrEnum):
     DEPENDENCY_UNAVAILABLE = "dependency_unavailable"
 
 
-class Fallback(Protocol[In_contra]):
+class Fallback(Protocol[In]):
     """Runs in the consumer process: the fail-closed outcome of an item that the stage could not finish."""
 
-    def __call__(self, item: Item[In_contra], cause: GiveUpCause, detail: str) -> Outcome:
+    def __call__(self, item: Item[In], cause: GiveUpCause, detail: str) -> Outcome:
         """Never a pass."""

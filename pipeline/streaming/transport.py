@@ -130,7 +130,11 @@ class Ledger(Protocol):
         """Ready to commit; fences earlier users of the same id."""
 
     def commit(
-        self, out: Sequence[OutRecord], offsets: Mapping[TopicPartition, CommitPoint], member: Member, deadline: Deadline
+        self,
+        out: Sequence[OutRecord],
+        offsets: Mapping[TopicPartition, CommitPoint],
+        member: Member,
+        deadline: Deadline,
     ) -> None:
         """One atomic commit; no transaction stays open after it.
 

@@ -1,0 +1,1 @@
+"""Where the classifier runs: ONNX Runtime by default, PyTorch with the `torch` extra."""

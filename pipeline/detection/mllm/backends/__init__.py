@@ -1,0 +1,1 @@
+"""Verifiers: `unconfigured` (the default) and `openai` (any OpenAI-compatible server)."""

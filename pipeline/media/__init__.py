@@ -1,0 +1,1 @@
+"""Media at the edge: fetch it, recognise it, decode it, keep it."""

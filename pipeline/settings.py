@@ -1,0 +1,111 @@
+"""Settings of any process of the fleet: environment (MEDIASIEVE_*), then a TOML file, then defaults.
+
+`MEDIASIEVE_CONFIG` names the TOML file. Nested fields: MEDIASIEVE_KAFKA__BOOTSTRAP or `[kafka] bootstrap`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from pipeline.observability.health import HealthSettings
+from pipeline.observability.logging import LogSettings
+from pipeline.streaming.kafka.config import KafkaSettings
+from pipeline.streaming.runner import RunnerSettings
+
+PREFIX = "MEDIASIEVE_"
+CONFIG_VARIABLE = "MEDIASIEVE_CONFIG"
+
+
+class StoreSettings(BaseModel):
+    """Where original bytes and evidence lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(
+        default="file:///var/lib/mediasieve",
+        pattern=r"^(file:///|s3://|gs://|az://|memory://)",
+        description="file:///dir, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
+    )
+
+
+class SettingsInvalid(Exception):  # noqa: N818 - it is shown to a person, as one text
+    """Every fault of the settings at once, each with the variable that mends it; values are not shown."""
+
+
+class FleetSettings(BaseSettings):
+    """What every worker needs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    store: StoreSettings = StoreSettings()
+    bundle: Path | None = Field(default=None, description="bundle directory; none: the one in the package")
+    health: HealthSettings = HealthSettings()
+    log: LogSettings = LogSettings()
+    runner: RunnerSettings = RunnerSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings calls with all four
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, TOML file."""
+        path = os.environ.get(CONFIG_VARIABLE)
+        toml = (TomlConfigSettingsSource(settings_cls, Path(path)),) if path else ()
+        return init_settings, env_settings, *toml
+
+
+S = TypeVar("S", bound=FleetSettings)
+
+
+def load_settings(model: type[S]) -> S:
+    """Read and check everything.
+
+    Raises:
+        SettingsInvalid: all faults at once.
+    """
+    faults = _unknown_variables(model)
+    path = os.environ.get(CONFIG_VARIABLE)
+    if path and not Path(path).is_file():
+        faults.append(f"{CONFIG_VARIABLE}: no file at {path}")
+    try:
+        settings = model()
+    except ValidationError as error:
+        faults += [_fault(e["loc"], e["msg"]) for e in error.errors(include_input=False, include_url=False)]
+    except SettingsError as error:
+        faults.append(str(error))
+    if faults:
+        raise SettingsInvalid("\n".join(faults))
+    return settings
+
+
+def _unknown_variables(model: type[FleetSettings]) -> list[str]:
+    known = {f"{PREFIX}{name.upper()}" for name in model.model_fields}
+    given = [v for v in os.environ if v.startswith(PREFIX) and v != CONFIG_VARIABLE]
+    return [f"{v}: no such setting" for v in sorted(given) if v.partition("__")[0].upper() not in known]
+
+
+def _fault(location: tuple[int | str, ...], message: str) -> str:
+    path = [str(part) for part in location]
+    return f"{PREFIX}{'__'.join(path).upper()} (in the file: {'.'.join(path)}): {message}"

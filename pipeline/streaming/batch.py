@@ -1,0 +1,170 @@
+"""Which waiting records go to the executor next, and when a batch is full enough.
+
+A batch closes by count, by cost or by age, the age counted from its first item. Lanes share the slots by weight,
+but a lane whose head has waited longer than its `max_age_s` is served first, so that nothing starves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.streaming.partitions import Entry, State
+
+
+class BatchLimits(BaseModel):
+    """When a batch closes. The item that does not fit begins the next batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_items: int = Field(default=1, ge=1, le=4096, description="items in a batch")
+    max_cost: int = Field(default=64_000_000, ge=1, description="sum of item costs in a batch (pixels)")
+    max_wait_s: float = Field(default=0.02, ge=0, le=60, description="age of the first item at which a batch closes")
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A group of topics that is buffered, weighed and bounded together.
+
+    `max_in_flight` are slots of its own; `max_held` bounds what is buffered and not yet committed. A `delayed`
+    lane's records carry the time at which they are due.
+    """
+
+    name: str
+    topics: tuple[str, ...]
+    max_in_flight: int
+    max_held: int
+    weight: int = 1
+    max_age_s: float = float("inf")
+    delayed: bool = False
+
+
+class Batcher:
+    """Waiting entries by lane; hands out one batch at a time, each from a single lane."""
+
+    def __init__(
+        self, lanes: Iterable[Lane], limits: BatchLimits, tenant_quota: Callable[[str], int] = lambda _: 2**31
+    ) -> None:
+        """`tenant_quota` gives the most items in flight of one tenant."""
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._limits = limits
+        self._quota = tenant_quota
+        self._waiting: dict[str, deque[Entry]] = {name: deque() for name in self._lanes}
+        self._credit = dict.fromkeys(self._lanes, 0)
+        self._lane_flight: Counter[str] = Counter()
+        self._tenant_flight: Counter[str] = Counter()
+
+    @property
+    def in_flight(self) -> int:
+        """Items handed out and not yet returned."""
+        return self._lane_flight.total()
+
+    @property
+    def waiting(self) -> int:
+        """Items not yet handed out."""
+        return sum(map(len, self._waiting.values()))
+
+    def add(self, entry: Entry) -> None:
+        """A record waits for its turn."""
+        self._waiting[entry.lane].append(entry)
+
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """Entries that must be tried again go before all others, in their old order."""
+        for entry in reversed(list(entries)):
+            entry.state = State.WAITING
+            self._waiting[entry.lane].appendleft(entry)
+
+    def landed(self, entries: Iterable[Entry]) -> None:
+        """These are no longer in flight, whatever came of them."""
+        for entry in entries:
+            self._lane_flight[entry.lane] -= 1
+            self._tenant_flight[_tenant(entry)] -= 1
+
+    def keep(self, wanted: Callable[[Entry], bool]) -> None:
+        """Forget waiting entries of partitions that left."""
+        for name, queue in self._waiting.items():
+            self._waiting[name] = deque(e for e in queue if wanted(e))
+
+    def next_batch(self, now_s: float) -> list[Entry]:
+        """The next batch that may go out, marked in flight; empty when none is full, old enough and allowed."""
+        for lane in self._by_turn(now_s):
+            batch = self._gather(lane, now_s)
+            if batch and self._closes(batch, now_s):
+                self._take(lane, batch)
+                return batch
+        return []
+
+    def next_solo(self, entry: Entry) -> list[Entry]:
+        """A batch of this one entry, past all limits: the one-at-a-time mode after a crash."""
+        self._waiting[entry.lane].remove(entry)
+        self._launch([entry])
+        return [entry]
+
+    def _by_turn(self, now_s: float) -> list[Lane]:
+        ready = [lane for lane in self._lanes.values() if self._waiting[lane.name]]
+        overdue = [lane for lane in ready if self._head_age_s(lane, now_s) > lane.max_age_s]
+        rest = sorted((x for x in ready if x not in overdue), key=lambda x: -(self._credit[x.name] + x.weight))
+        return overdue + rest
+
+    def _head_age_s(self, lane: Lane, now_s: float) -> float:
+        return now_s - self._waiting[lane.name][0].polled_at_s
+
+    def _gather(self, lane: Lane, now_s: float) -> list[Entry]:
+        free = lane.max_in_flight - self._lane_flight[lane.name]
+        batch: list[Entry] = []
+        cost = 0
+        for entry in self._waiting[lane.name]:
+            if len(batch) >= min(free, self._limits.max_items):
+                break
+            if not self._may_go(entry, batch, now_s):
+                continue
+            if batch and (cost + entry.cost > self._limits.max_cost or entry.alone):
+                break
+            batch.append(entry)
+            cost += entry.cost
+            if entry.alone:
+                break
+        return batch
+
+    def _may_go(self, entry: Entry, batch: list[Entry], now_s: float) -> bool:
+        if entry.not_before_s > now_s:
+            return False
+        tenant = _tenant(entry)
+        flying = self._tenant_flight[tenant] + sum(_tenant(e) == tenant for e in batch)
+        return flying < self._quota(tenant)
+
+    def _closes(self, batch: list[Entry], now_s: float) -> bool:
+        return (
+            len(batch) >= self._limits.max_items
+            or batch[0].alone
+            or sum(e.cost for e in batch) >= self._limits.max_cost
+            or now_s - max(batch[0].polled_at_s, batch[0].not_before_s) >= self._limits.max_wait_s
+        )
+
+    def _take(self, lane: Lane, batch: list[Entry]) -> None:
+        taken = set(map(id, batch))
+        self._waiting[lane.name] = deque(e for e in self._waiting[lane.name] if id(e) not in taken)
+        self._launch(batch)
+        self._charge(lane)
+
+    def _launch(self, batch: list[Entry]) -> None:
+        for entry in batch:
+            entry.state = State.IN_FLIGHT
+            self._lane_flight[entry.lane] += 1
+            self._tenant_flight[_tenant(entry)] += 1
+
+    def _charge(self, served: Lane) -> None:
+        """Smooth weighted round robin over the lanes that had something waiting (the scheme of nginx)."""
+        competing = [x for x in self._lanes.values() if self._waiting[x.name] or x is served]
+        for lane in competing:
+            self._credit[lane.name] += lane.weight
+        self._credit[served.name] -= sum(lane.weight for lane in competing)
+        if len(competing) == 1:
+            self._credit[served.name] = 0
+
+
+def _tenant(entry: Entry) -> str:
+    return entry.item.tenant if entry.item else ""

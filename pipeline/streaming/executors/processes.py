@@ -1,0 +1,235 @@
+"""Runs one stage in each of N processes: for CPU-bound stages, and for code that may crash."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import connection
+from typing import Any, Generic
+
+from pipeline.guarded_process import ChildDied, ChildRaised, ChildTimeout, GuardedProcess
+from pipeline.streaming.executors.base import (
+    Completed,
+    StageFailed,
+    open_stage,
+    process_batch,
+    require_free_slot,
+)
+from pipeline.streaming.stage import In, Item, Outcome, Stage
+
+_START_ATTEMPTS = 3
+"""So many replacements in a row that die before they are open mean that the stage cannot work."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[In]):
+    ticket: int
+    batch: tuple[Item[In], ...]
+
+
+@dataclass(slots=True)
+class _Child(Generic[In]):
+    process: GuardedProcess
+    ready: bool = False
+    job: _Job[In] | None = None
+    job_by_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenStage(Generic[In]):
+    """Runs in the child. The handler processes a batch, or closes the stage when the request is None."""
+
+    make_stage: Callable[[], Stage[In]]
+
+    def __call__(self) -> Callable[[tuple[Item[In], ...] | None], tuple[Outcome, ...] | None]:
+        stage = self.make_stage()
+        open_stage(stage)
+        return partial(_serve, stage)
+
+
+def _serve(stage: Stage[In], request: tuple[Item[In], ...] | None) -> tuple[Outcome, ...] | None:
+    if request is not None:
+        return process_batch(stage, request)
+    stage.close()
+    return None
+
+
+class Processes(Generic[In]):
+    """`workers` spawned children, each with its own stage, each holding at most one ticket.
+
+    A child that dies takes only its own ticket with it, and is replaced in the background. `make_stage` must
+    be picklable.
+    """
+
+    def __init__(
+        self,
+        make_stage: Callable[[], Stage[In]],
+        workers: int,
+        ticket_timeout_s: float,
+        *,
+        start_timeout_s: float = 120.0,
+    ) -> None:
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
+        self._open_stage = _OpenStage(make_stage)
+        self._workers = workers
+        self._ticket_timeout_s = ticket_timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._children: list[_Child[In]] = []
+        self._waiting: deque[_Job[In]] = deque()  # given to a child that turned out to be dead
+        self._done: list[Completed] = []
+        self._failed_starts = 0
+
+    def open(self) -> None:
+        """See `Executor.open`. The children start in parallel."""
+        self._children = [_Child(self._spawn()) for _ in range(self._workers)]
+        try:
+            for child in self._children:
+                child.process.wait_ready()
+                child.ready = True
+        except (ChildRaised, ChildDied, ChildTimeout) as error:
+            self._kill_all()
+            raise _open_failed(error) from None
+
+    def free_slots(self) -> int:
+        """See `Executor.free_slots`."""
+        return max(0, sum(c.ready and c.job is None for c in self._children) - len(self._waiting))
+
+    def submit(self, ticket: int, batch: Sequence[Item[In]]) -> None:
+        """See `Executor.submit`."""
+        require_free_slot(self.free_slots())
+        self._waiting.append(_Job(ticket, tuple(batch)))
+        self._dispatch()
+
+    def completed(self, timeout_s: float = 0.0) -> Sequence[Completed]:
+        """See `Executor.completed`. Replaces dead children, so it has to be called regularly."""
+        until_s = time.monotonic() + timeout_s
+        slots = self.free_slots()
+        while True:
+            self._collect(until_s)
+            if self._done or self.free_slots() > slots or time.monotonic() >= until_s:
+                done, self._done = self._done, []
+                return done
+
+    def close(self, timeout_s: float) -> None:
+        """See `Executor.close`. Children that are not done in time are killed, their stages not closed."""
+        until_s = time.monotonic() + timeout_s
+        failures: list[str] = []
+        closing = {c.process.connection: c for c in self._children if c.ready}
+        for child in list(closing.values()):
+            if child.job is None and not _ask_to_close(child):
+                del closing[child.process.connection]
+        while closing and (left_s := until_s - time.monotonic()) > 0:
+            readable = connection.wait(list(closing), left_s)
+            closing = {c: k for c, k in closing.items() if c not in readable or not _closed(k, failures)}
+        self._kill_all()
+        if failures:
+            raise StageFailed(failures[0])
+
+    def _spawn(self) -> GuardedProcess:
+        process = GuardedProcess(self._open_stage, name="stage", start_timeout_s=self._start_timeout_s)
+        process.spawn()
+        return process
+
+    def _dispatch(self) -> None:
+        for child in self._children:
+            if not self._waiting:
+                return
+            if not child.ready or child.job is not None:
+                continue
+            try:
+                child.process.send(self._waiting[0].batch)
+            except (ChildDied, ChildTimeout):  # it died idle: the job goes to the next one
+                self._replace(child)
+                continue
+            child.job = self._waiting.popleft()
+            child.job_by_s = time.monotonic() + self._ticket_timeout_s
+
+    def _collect(self, until_s: float) -> None:
+        """Wait for one thing to happen, until `until_s` at most, and take in all that has."""
+        job_times_s = [c.job_by_s for c in self._children if c.job is not None]
+        start_times_s = [c.process.start_by_s for c in self._children if not c.ready]
+        wait_s = max(0.0, min([until_s, *job_times_s, *start_times_s]) - time.monotonic())
+        readable = set(connection.wait([c.process.connection for c in self._children], wait_s))
+        for child in self._children:
+            if not child.ready:
+                self._take_start(child, child.process.connection in readable)
+            elif child.process.connection in readable:
+                self._take_reply(child)
+            elif child.job is not None and time.monotonic() >= child.job_by_s:
+                child.process.kill()
+                self._crashed(child, str(ChildTimeout(self._ticket_timeout_s)))
+        self._dispatch()
+
+    def _take_start(self, child: _Child[In], readable: bool) -> None:
+        if not readable and time.monotonic() < child.process.start_by_s:
+            return
+        try:
+            child.process.wait_ready()
+        except (ChildRaised, ChildTimeout) as error:
+            raise _open_failed(error) from None
+        except ChildDied as error:
+            self._failed_starts += 1
+            if self._failed_starts >= _START_ATTEMPTS:
+                raise _open_failed(error) from None
+            self._replace(child)
+        else:
+            self._failed_starts = 0
+            child.ready = True
+
+    def _take_reply(self, child: _Child[In]) -> None:
+        try:
+            outcomes = child.process.receive()
+        except ChildRaised as error:
+            child.job = None
+            raise StageFailed(error.traceback_text) from None
+        except (ChildDied, ChildTimeout) as error:
+            self._crashed(child, str(error))
+            return
+        assert child.job is not None  # noqa: S101 - a child speaks only when asked
+        self._done.append(Completed(child.job.ticket, outcomes))
+        child.job = None
+
+    def _crashed(self, child: _Child[In], how: str) -> None:
+        if child.job is not None:
+            self._done.append(Completed(child.job.ticket, None, how))
+        self._replace(child)
+
+    def _replace(self, child: _Child[In]) -> None:
+        child.process = self._spawn()
+        child.ready, child.job = False, None
+
+    def _kill_all(self) -> None:
+        for child in self._children:
+            child.process.kill()
+        self._children, self._done = [], []
+        self._waiting.clear()
+
+
+def _ask_to_close(child: _Child[Any]) -> bool:
+    try:
+        child.process.send(None)
+    except (ChildDied, ChildTimeout):
+        return False
+    return True
+
+
+def _closed(child: _Child[Any], failures: list[str]) -> bool:
+    """Take a reply of a child that is to close; False when it was its last job's and it is asked only now."""
+    had_job, child.job = child.job is not None, None
+    try:
+        child.process.receive()
+    except (ChildDied, ChildTimeout):
+        return True
+    except ChildRaised as error:
+        failures.append(error.traceback_text)
+    return not (had_job and _ask_to_close(child))
+
+
+def _open_failed(error: ChildRaised | ChildDied | ChildTimeout) -> StageFailed:
+    if isinstance(error, ChildRaised):
+        return StageFailed(error.traceback_text)
+    return StageFailed(f"a stage process was not opened: {error}; see its standard error")

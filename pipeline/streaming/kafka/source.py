@@ -1,0 +1,156 @@
+"""A consumer-group member as a Source."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from pipeline.streaming.kafka.errors import waits
+from pipeline.streaming.transport import (
+    AssignmentListener,
+    CommitPoint,
+    Member,
+    Polled,
+    RawRecord,
+    TopicPartition,
+)
+
+log = structlog.get_logger(__name__)
+
+_COMMITTED_TIMEOUT_S = 10.0
+
+
+class KafkaSource:
+    """One confluent_kafka.Consumer; every call from one thread.
+
+    Assignment is incremental under both group protocols. A partition starts where the group committed, else at
+    the beginning; the listener hears the committed point with its note.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """`config` as made by KafkaSettings.consumer."""
+        self._consumer = Consumer(config, logger=None)
+        self._listener: AssignmentListener | None = None
+        self._closed = False
+
+    def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
+        """See Source."""
+        self._listener = listener
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, timeout_s: float, limit: int) -> Polled:
+        """See Source. `poll` wakes at the first record; `consume` alone would wait for `limit` of them."""
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return Polled()
+        rest = self._consumer.consume(limit - 1, 0.0) if limit > 1 else []
+        records: list[RawRecord] = []
+        ends: dict[TopicPartition, int] = {}
+        for message in (first, *rest):
+            self._sort(message, records, ends)
+        return Polled(records, ends)
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See Source."""
+        self._consumer.pause(self._still_assigned(partitions))
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """See Source."""
+        self._consumer.resume(self._still_assigned(partitions))
+
+    def rewind(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, CommitPoint | None]:
+        """See Source."""
+        committed = self._committed(partitions)
+        for tp, point in committed.items():
+            self._consumer.seek(KafkaPartition(tp.topic, tp.partition, point.offset if point else OFFSET_BEGINNING))
+        return committed
+
+    def member(self) -> Member:
+        """See Source."""
+        return self._consumer.consumer_group_metadata()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """See Source."""
+        if not self._closed:
+            self._closed = True
+            self._consumer.close()
+
+    def _sort(self, message: Message, records: list[RawRecord], ends: dict[TopicPartition, int]) -> None:
+        error = message.error()
+        if error is None:
+            records.append(raw_record(message))
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ends[TopicPartition(message.topic() or "", message.partition() or 0)] = message.offset() or 0
+        elif waits(error):
+            log.warning("consumer_waits", error=str(error))
+        else:
+            raise KafkaException(error)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        tps = [TopicPartition(p.topic, p.partition) for p in partitions]
+        committed = self._committed(tps)
+        starts = [
+            KafkaPartition(tp.topic, tp.partition, point.offset if point else OFFSET_BEGINNING)
+            for tp, point in committed.items()
+        ]
+        consumer.incremental_assign(starts)
+        if starts:
+            consumer.resume(starts)  # a partition that comes back may still be paused
+        if self._listener is not None:
+            self._listener.assigned(committed)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        if self._listener is not None:
+            self._listener.revoked([TopicPartition(p.topic, p.partition) for p in partitions])
+        if not self._closed:
+            consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        if self._listener is not None:
+            self._listener.lost([TopicPartition(p.topic, p.partition) for p in partitions])
+        if not self._closed:
+            consumer.incremental_unassign(partitions)
+
+    def _committed(self, tps: Collection[TopicPartition]) -> dict[TopicPartition, CommitPoint | None]:
+        """Asked of the broker, waiting for pending transactional offsets to settle (KIP-447)."""
+        if not tps:
+            return {}
+        asked = [KafkaPartition(tp.topic, tp.partition) for tp in tps]
+        found = self._consumer.committed(asked, timeout=_COMMITTED_TIMEOUT_S)
+        points: dict[TopicPartition, CommitPoint | None] = {}
+        for p in found:
+            if p.error is not None:
+                raise KafkaException(p.error)
+            points[TopicPartition(p.topic, p.partition)] = (
+                CommitPoint(p.offset, p.metadata or "") if p.offset >= 0 else None
+            )
+        return points
+
+    def _still_assigned(self, partitions: Collection[TopicPartition]) -> list[KafkaPartition]:
+        assigned = {(p.topic, p.partition) for p in self._consumer.assignment()}
+        return [KafkaPartition(tp.topic, tp.partition) for tp in partitions if (tp.topic, tp.partition) in assigned]
+
+
+def _header(header: Any) -> tuple[str, bytes]:
+    name, value = header
+    return name, value.encode() if isinstance(value, str) else value or b""
+
+
+def raw_record(message: Message) -> RawRecord:
+    """A message without error as a RawRecord."""
+    value = message.value()
+    key = message.key()
+    return RawRecord(
+        tp=TopicPartition(message.topic() or "", message.partition() or 0),
+        offset=message.offset() or 0,
+        key=key.encode() if isinstance(key, str) else key,
+        value=value.encode() if isinstance(value, str) else value or b"",
+        headers=tuple(_header(h) for h in message.headers() or ()),
+        timestamp_ms=max(0, message.timestamp()[1]),
+    )

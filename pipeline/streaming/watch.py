@@ -1,0 +1,78 @@
+"""What the runner tells of itself; metrics, logs and health listen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pipeline.streaming.partitions import Entry
+from pipeline.streaming.stage import Defer, Reject
+from pipeline.streaming.transport import RawRecord
+
+
+class Watch(Protocol):
+    """Called from the runner's thread; must be quick and must not raise."""
+
+    def warm(self) -> None:
+        """Stage and ledger are open, the group is being joined."""
+
+    def turn(self, oldest_in_flight_s: float, in_flight: int, partitions: int) -> None:
+        """The loop turns."""
+
+    def rebalance(self, kind: str, partitions: int) -> None:
+        """`kind`: assigned, revoked or lost."""
+
+    def batch(self, items: int, waited_s: float) -> None:
+        """A batch went to the executor; `waited_s` since its first item was polled."""
+
+    def crash(self, how: str) -> None:
+        """A process of the executor died."""
+
+    def reject(self, raw: RawRecord, reject: Reject) -> None:
+        """A dead letter is in hand."""
+
+    def accepted(self, raw: RawRecord) -> None:
+        """A reject that an operator had accepted beforehand."""
+
+    def defer(self, raw: RawRecord, defer: Defer) -> None:
+        """A record must wait."""
+
+    def committed(self, entries: Sequence[Entry], took_s: float) -> None:
+        """These are visible now."""
+
+    def commit_failed(self, aborts: int, unknown: int) -> None:
+        """Totals since the start."""
+
+
+class NullWatch:
+    """Listens to nothing: for tests."""
+
+    def warm(self) -> None:
+        """See Watch."""
+
+    def turn(self, oldest_in_flight_s: float, in_flight: int, partitions: int) -> None:
+        """See Watch."""
+
+    def rebalance(self, kind: str, partitions: int) -> None:
+        """See Watch."""
+
+    def batch(self, items: int, waited_s: float) -> None:
+        """See Watch."""
+
+    def crash(self, how: str) -> None:
+        """See Watch."""
+
+    def reject(self, raw: RawRecord, reject: Reject) -> None:
+        """See Watch."""
+
+    def accepted(self, raw: RawRecord) -> None:
+        """See Watch."""
+
+    def defer(self, raw: RawRecord, defer: Defer) -> None:
+        """See Watch."""
+
+    def committed(self, entries: Sequence[Entry], took_s: float) -> None:
+        """See Watch."""
+
+    def commit_failed(self, aborts: int, unknown: int) -> None:
+        """See Watch."""

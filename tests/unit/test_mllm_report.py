@@ -1,0 +1,156 @@
+"""The answer's schema and its validation in Python."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from pipeline.detection.mllm.report import ReportError, answer_schema, parse_report
+from schemas.forensics import ForensicReport, Hypothesis
+
+FORBIDDEN = {
+    "$ref",
+    "$defs",
+    "pattern",
+    "format",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "multipleOf",
+    "default",
+}
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    spectral = {"source": "spectrum", "band": "high", "quadrant": "top_left", "observation": "peak at 1/16"}
+    seen = {"source": "image", "band": None, "quadrant": "centre", "observation": "hair melts"}
+    return {
+        "observations": [spectral, seen],
+        "spatial_correlation": "the hair",
+        "alternative_explanations": ["resizing"],
+        "hypothesis": "lora_tuned",
+        "rank_guess": 16,
+        "confidence": 0.9,
+        "primary_evidence": "peak at 1/16",
+    } | changes
+
+
+def nodes(schema: Any) -> list[dict[str, Any]]:
+    """Every schema node; the names under `properties` are not keywords."""
+    children = [*schema.get("properties", {}).values(), *schema.get("anyOf", [])]
+    children += [schema["items"]] if "items" in schema else []
+    return [schema, *(node for child in children for node in nodes(child))]
+
+
+def test_schema_stays_in_the_enforced_subset() -> None:
+    for node in nodes(answer_schema()):
+        assert not FORBIDDEN & node.keys()
+        if node.get("type") == "object":
+            assert node["required"] == list(node["properties"])
+            assert node["additionalProperties"] is False
+        if node.get("type") == "array":
+            assert "maxItems" in node
+        if node.get("type") == "string":
+            assert "enum" in node or "maxLength" in node
+
+
+def test_schema_covers_the_report_and_keeps_its_order() -> None:
+    fields = [name for name in ForensicReport.model_fields if name != "schema_version"]
+    assert list(answer_schema()["properties"]) == fields
+    assert answer_schema()["properties"]["hypothesis"]["enum"] == [h.value for h in Hypothesis]
+
+
+def test_a_good_answer_satisfies_both_checks() -> None:
+    jsonschema.Draft202012Validator.check_schema(answer_schema())
+    jsonschema.validate(answer(), answer_schema())
+    report = parse_report(json.dumps(answer()))
+    assert report.hypothesis is Hypothesis.LORA_TUNED
+    assert report.rank_guess == 16
+
+
+def test_an_encoded_report_reads_back() -> None:
+    report = parse_report(json.dumps(answer()))
+    assert parse_report(report.model_dump_json()) == report
+
+
+def test_a_json_fence_is_taken_off() -> None:
+    assert parse_report(f"```json\n{json.dumps(answer(), indent=1)}\n```\n") == parse_report(json.dumps(answer()))
+
+
+@pytest.mark.parametrize(
+    "wrap", ["Here you are:\n```json\n{}\n```", "```\n{}\n```", "{} I hope this helps", "{}{}", "// note\n{}"]
+)
+def test_nothing_else_is_repaired(wrap: str) -> None:
+    with pytest.raises(ReportError, match="report:"):
+        parse_report(wrap.replace("{}", json.dumps(answer())))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"confidence": 1.2}, "confidence"),
+        ({"confidence": -0.1}, "confidence"),
+        ({"confidence": "0.9"}, "confidence"),
+        ({"confidence": None}, "confidence"),
+        ({"rank_guess": 0}, "rank_guess"),
+        ({"rank_guess": 4096}, "rank_guess"),
+        ({"hypothesis": "real"}, "hypothesis"),
+        ({"hypothesis": "gan"}, "rank_guess"),
+        ({"observations": []}, "observations"),
+        ({"observations": answer()["observations"][1:]}, "observations"),
+        ({"observations": answer()["observations"] * 7}, "observations"),
+        ({"spatial_correlation": "x" * 1025}, "spatial_correlation"),
+        ({"alternative_explanations": ["x"] * 5}, "alternative_explanations"),
+        ({"primary_evidence": " \n"}, "primary_evidence"),
+        ({"hypothesis": "authentic", "rank_guess": None, "confidence": 0.2}, "confidence"),
+        ({"hypothesis": "gan", "rank_guess": None, "confidence": 0.2}, "confidence"),
+        ({"schema_version": "1.9"}, "schema_version"),
+        ({"verdict": "pass"}, "verdict"),
+    ],
+)
+def test_a_fault_names_its_field(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(ReportError) as caught:
+        parse_report(json.dumps(answer(**changes)))
+    assert caught.value.detail.startswith(field)
+
+
+@pytest.mark.parametrize("field", [name for name in ForensicReport.model_fields if name != "schema_version"])
+def test_no_field_may_be_missing(field: str) -> None:
+    with pytest.raises(ReportError, match=field):
+        parse_report(json.dumps({k: v for k, v in answer().items() if k != field}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rank_guess": None},
+        {"confidence": 1},
+        {"hypothesis": "authentic", "rank_guess": None, "observations": []},
+        {"hypothesis": "undetermined", "rank_guess": None, "confidence": 0.1, "primary_evidence": ""},
+    ],
+)
+def test_what_is_consistent_is_accepted(changes: dict[str, Any]) -> None:
+    assert parse_report(json.dumps(answer(**changes))).confidence == answer(**changes)["confidence"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "true",
+        "{",
+        '{"a":1,"a":2}',
+        '{"confidence": NaN}',
+        "[" * 5000,
+        "\ud800",
+        '{"a":"\\ud800"}',
+    ],
+)
+def test_what_is_no_report_is_a_report_error(text: str) -> None:
+    with pytest.raises(ReportError):
+        parse_report(text)

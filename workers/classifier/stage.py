@@ -1,0 +1,161 @@
+"""Tier 1: fetch once, decode in a sandbox, classify in shared batches, let clearly real media go.
+
+`process` handles its items one after another; concurrency comes from the executor's slots, and the model sees
+batches across all of them. So a slow origin holds one slot, never a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from pipeline.detection.bundle import Bundle
+from pipeline.detection.classifier.classifier import Classifier
+from pipeline.detection.classifier.preprocess import CropSpec, Pixels, crops
+from pipeline.guarded_process import Limits
+from pipeline.media.content_store import ContentStore
+from pipeline.media.decode import DecodeLimits, decode_image
+from pipeline.media.errors import FetchDeferred, FetchRejected, MediaError, StoreUnavailable
+from pipeline.media.fetch import Fetched, Fetcher
+from pipeline.media.sandbox import DecodeSandbox
+from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Item, Outcome, Output, Reject
+from schemas.deadletter import RejectCode
+from schemas.decision import ReasonCode, Risk
+from schemas.media import EvidenceRef, MediaFacts, MediaReference, StageScore, SuspectMedia
+from schemas.topics import Topic
+from schemas.types import Priority, StageName
+from workers.classifier.admission import admit, refused_tenant
+from workers.classifier.settings import ClassifierSettings
+from workers.verdicts import CaseFile, Stopwatch, Verdicts, expired, reason
+
+STAGE = StageName.CLASSIFIER
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What crosses back from the sandbox: the model's input, not the image."""
+
+    crops: Pixels
+    facts: MediaFacts
+
+
+class ClassifierStage:
+    """See Stage. Thread-safe."""
+
+    def __init__(self, bundle: Bundle, settings: ClassifierSettings, store_url: str) -> None:
+        """Opens nothing."""
+        self._bundle = bundle
+        self._settings = settings
+        self._verdicts = Verdicts(STAGE, bundle.policy)
+        self._store = ContentStore(store_url)
+        self._fetcher = Fetcher(settings.fetch)
+        self._classifier = Classifier(bundle, settings.backend, settings.batching)
+        sandbox = settings.sandbox
+        self._sandbox: DecodeSandbox[Decoded] = DecodeSandbox(
+            partial(_make_decoder, settings.decode, self._classifier.crop_spec),
+            workers=sandbox.workers,
+            limits=Limits(sandbox.memory_bytes, sandbox.cpu_s, no_new_files=True),
+            timeout_s=sandbox.timeout_s,
+        )
+
+    def open(self) -> None:
+        """See Stage."""
+        self._sandbox.open()
+        self._classifier.open()
+        self._fetcher.open()
+
+    def process(self, batch: Sequence[Item[MediaReference]]) -> Sequence[Outcome]:
+        """See Stage."""
+        return [self._admit(item) for item in batch]
+
+    def close(self) -> None:
+        """See Stage."""
+        self._fetcher.close()
+        self._classifier.close()
+        self._sandbox.close()
+
+    def fallback(self, item: Item[MediaReference], cause: GiveUpCause, detail: str) -> Outcome:
+        """See Fallback."""
+        case = CaseFile(admit(item, None, self._bundle, self._settings))
+        return self._verdicts.escalated(case, [reason(ReasonCode(cause.value), detail)])
+
+    def _admit(self, item: Item[MediaReference]) -> Outcome:
+        refused = refused_tenant(item, self._settings)
+        return Reject(RejectCode.TENANT_REFUSED, refused) if refused else self._one(item)
+
+    def _one(self, item: Item[MediaReference]) -> Outcome:
+        unfetched = CaseFile(admit(item, None, self._bundle, self._settings))
+        if expired(unfetched.admission):
+            return self._verdicts.escalated(
+                unfetched, [reason(ReasonCode.EXPIRED, f"expires_at was {item.value.expires_at}")]
+            )
+        watch = Stopwatch(STAGE, item)
+        try:
+            fetched = self._fetcher.fetch(item.value, item.attempt)
+        except FetchRejected as error:
+            return Reject(error.code, error.detail)
+        except FetchDeferred as error:
+            return Defer(DeferScope.ITEM, error.cause)
+        except MediaError as error:
+            return self._verdicts.escalated(unfetched, [reason(error.code, error.detail)])
+        try:
+            return self._analyse(item, fetched, watch)
+        except StoreUnavailable as error:
+            return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
+
+    def _analyse(self, item: Item[MediaReference], fetched: Fetched, watch: Stopwatch) -> Outcome:
+        admission = admit(item, fetched.sha256, self._bundle, self._settings)
+        declared = item.value.content_type or fetched.content_type
+        try:
+            decoded = self._sandbox.call(fetched.data, declared)
+        except MediaError as error:
+            case = CaseFile(admission, timings=(watch.stop(),), evidence=(self._keep(item.tenant, fetched),))
+            return self._verdicts.escalated(case, [reason(error.code, error.detail)])
+        score = self._classifier.score(decoded.crops)
+        scores = (
+            StageScore(stage=STAGE, score=score, bundle_version=self._bundle.version, model=self._classifier.model),
+        )
+        policy = self._bundle.policy
+        if policy.stage1_exit(score):
+            case = CaseFile(admission, decoded.facts, scores, (watch.stop(),), final_score=score)
+            detail = f"classifier {score:.3f} < T1 {policy.thresholds.t1}"
+            return self._verdicts.released(case, Risk.RELEASED, ReasonCode.SCORE_BELOW_T1, detail)
+        self._keep(item.tenant, fetched)
+        suspect = SuspectMedia(admission=admission, facts=decoded.facts, scores=scores, timings=(watch.stop(),))
+        first = policy.priority_lane(score) or admission.priority is Priority.HIGH
+        topic = Topic.SUSPECT_PRIORITY if first else Topic.SUSPECT
+        return Emit((Output(topic, CaseFile(admission).key, suspect),))
+
+    def _keep(self, tenant: str, fetched: Fetched) -> EvidenceRef:
+        """The original bytes, for the later stages and for people, before anything is committed."""
+        uri = self._store.put(tenant, fetched.sha256, fetched.data)
+        return EvidenceRef(kind="original", uri=uri, sha256=fetched.sha256)
+
+
+def _make_decoder(limits: DecodeLimits, spec: CropSpec) -> _Decoder:
+    """Runs in the sandbox's child; warms up so that no file need be opened later."""
+    decoder = _Decoder(limits, spec)
+    decoder.warm_up()
+    return decoder
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoder:
+    limits: DecodeLimits
+    spec: CropSpec
+
+    def __call__(self, data: bytes, declared: str | None) -> Decoded:
+        image = decode_image(data, self.limits, declared)
+        return Decoded(crops(image.rgb, self.spec), image.facts)
+
+    def warm_up(self) -> None:
+        """Touch every decoder once: Pillow loads its plugins lazily, and the sandbox can open no file later."""
+        from io import BytesIO  # noqa: PLC0415 - only the child needs it
+
+        from PIL import Image  # noqa: PLC0415 - likewise
+
+        for name in ("PNG", "JPEG", "WEBP", "TIFF", "BMP"):
+            buffer = BytesIO()
+            Image.new("RGB", (16, 16), (90, 120, 200)).save(buffer, name)
+            self(buffer.getvalue(), None)

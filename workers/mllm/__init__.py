@@ -1,0 +1,1 @@
+"""The mllm stage and its worker."""

@@ -1,0 +1,1 @@
+"""The spectral stage and its worker."""

@@ -1,0 +1,44 @@
+"""The spectral stage as a consumer group."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pipeline.app import WorkerSpec
+from pipeline.detection.bundle import Bundle
+from pipeline.settings import FleetSettings
+from pipeline.streaming.codec import Identity
+from pipeline.streaming.executors.processes import Processes
+from pipeline.streaming.runner import Plan
+from schemas.media import SuspectMedia
+from schemas.topics import Topic
+from workers.lanes import two_lanes
+from workers.spectral.settings import SpectralSettings
+from workers.spectral.stage import STAGE, SpectralFallback, SpectralStage
+
+
+def build(fleet: FleetSettings, settings: SpectralSettings) -> WorkerSpec:
+    """Everything but the broker."""
+    bundle = Bundle.load(fleet.bundle)
+    lanes = two_lanes(
+        Topic.SUSPECT_PRIORITY,
+        Topic.SUSPECT,
+        slots=settings.processes * fleet.runner.batch.max_items,
+        weight=settings.priority_weight,
+        normal_max_age_s=settings.normal_max_age_s,
+    )
+    plan = Plan(
+        name=STAGE.value,
+        lanes=lanes,
+        cost=lambda item: item.value.facts.width * item.value.facts.height,
+        fallback=SpectralFallback(bundle),
+        tenant_quota=lambda _: 2**31,
+    )
+    make_stage = partial(SpectralStage, fleet.bundle, settings, fleet.store.url)
+    executor = Processes(make_stage, settings.processes, settings.item_timeout_s)
+    return WorkerSpec(STAGE, plan, SuspectMedia, identity, executor, bundle.version)
+
+
+def identity(suspect: SuspectMedia) -> Identity:
+    """As stamped at admission."""
+    return Identity(suspect.admission.media_id, suspect.admission.tenant, suspect.admission.source or "")
