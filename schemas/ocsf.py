@@ -250,7 +250,7 @@ def finding_from_decision(decision: Decision) -> DetectionFinding:
 def encode_finding(finding: DetectionFinding) -> bytes:
     """UTF-8 JSON without the attributes that are not given; the decision inside keeps its nulls."""
     outer = finding.model_dump(exclude_none=True, exclude={"unmapped"})
-    inner = finding.unmapped.model_dump(exclude_none=True)
+    inner = finding.unmapped.model_dump()
     return orjson.dumps({**outer, "unmapped": inner}, option=orjson.OPT_UTC_Z)
 
 

@@ -145,9 +145,7 @@ class Bundle:
             BundleError: the manifest does not list it.
         """
         if name not in self.manifest.files:
-            raise BundleError(
-                f"{self.directory / name}: not in `files` of {MANIFEST_FILE}; {_way_out(self.directory)}"
-            )
+            raise BundleError(f"{self.directory / name}: not in `files` of {MANIFEST_FILE}; {_way_out(self.directory)}")
         return self.directory / name
 
 
@@ -196,24 +194,16 @@ def seal(directory: Path, spectral: str | None = None) -> Manifest:
 def _check_files(directory: Path, manifest: Manifest) -> None:
     for field, name in manifest.roles().items():
         if name not in manifest.files:
-            raise BundleError(
-                f"{directory / name}: named by {field} but not in `files`; {_way_out(directory)}"
-            )
+            raise BundleError(f"{directory / name}: named by {field} but not in `files`; {_way_out(directory)}")
     present = {p.name for p in directory.iterdir()} - {MANIFEST_FILE}
     for name in sorted(present - manifest.files.keys()):
-        raise BundleError(
-            f"{directory / name}: not in `files` of {MANIFEST_FILE}; remove it, or {_way_out(directory)}"
-        )
+        raise BundleError(f"{directory / name}: not in `files` of {MANIFEST_FILE}; remove it, or {_way_out(directory)}")
     for name, wanted in manifest.files.items():
         path = directory / name
         if name not in present:
-            raise BundleError(
-                f"{path}: listed but absent; fetch the bundle again, then {_way_out(directory)}"
-            )
+            raise BundleError(f"{path}: listed but absent; fetch the bundle again, then {_way_out(directory)}")
         if _entry(path) != wanted:
-            raise BundleError(
-                f"{path}: differs from its sha256; fetch the bundle again, then {_way_out(directory)}"
-            )
+            raise BundleError(f"{path}: differs from its sha256; fetch the bundle again, then {_way_out(directory)}")
 
 
 def _entry(path: Path) -> FileEntry:
@@ -238,9 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("verify").add_argument("directory", type=Path)
     sealing = commands.add_parser("seal")
     sealing.add_argument("directory", type=Path)
-    sealing.add_argument(
-        "--spectral", metavar="FILE", help="name of the spectral reference inside the bundle"
-    )
+    sealing.add_argument("--spectral", metavar="FILE", help="name of the spectral reference inside the bundle")
     options = parser.parse_args(arguments)
     try:
         if options.command == "seal":

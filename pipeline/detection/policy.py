@@ -36,9 +36,9 @@ class Fusion(BaseModel):
     w2: Annotated[float, Field(ge=0.0, le=4.0, description="weight of the spectral logit")] = 0.5
     bias: Annotated[float, Field(ge=-10.0, le=10.0, description="added when both stages speak")] = 0.0
     prior: Annotated[float, Field(gt=0.0, lt=1.0, description="P(synthetic) before any stage spoke")] = 0.5
-    mllm_weight: Annotated[
-        float, Field(ge=0.0, le=4.0, description="weight of the MLLM's logit; 0 until measured")
-    ] = 0.0
+    mllm_weight: Annotated[float, Field(ge=0.0, le=4.0, description="weight of the MLLM's logit; 0 until measured")] = (
+        0.0
+    )
     mllm_clip: Annotated[
         tuple[Annotated[float, Field(ge=-10.0, le=0.0)], Annotated[float, Field(ge=0.0, le=10.0)]],
         Field(description="lowest and highest shift of the logit by the MLLM"),
@@ -66,9 +66,7 @@ class Policy(BaseModel):
             if getattr(t, low) > getattr(t, high):
                 raise ValueError(f"thresholds.{low} {getattr(t, low)} exceeds {high} {getattr(t, high)}")
         if t.t3_clear == t.t3_block:
-            raise ValueError(
-                f"thresholds.t3_clear and t3_block are both {t.t3_block}; nothing could escalate"
-            )
+            raise ValueError(f"thresholds.t3_clear and t3_block are both {t.t3_block}; nothing could escalate")
         return self
 
     @classmethod
@@ -120,9 +118,7 @@ class Policy(BaseModel):
         """True: the score is below T2 and the media passes; a score of T2 itself does not."""
         return score is not None and score < self.thresholds.t2
 
-    def stage3_outcome(
-        self, p12: float | None, final: float | None, verdict_authentic: bool | None
-    ) -> Outcome:
+    def stage3_outcome(self, p12: float | None, final: float | None, verdict_authentic: bool | None) -> Outcome:
         """Block or pass only where scores and verdict agree; everything else escalates.
 
         Args:

@@ -21,7 +21,9 @@ from schemas.media import MediaFacts
 
 MIN_SIDE_PX = 8
 _FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP"}
-_LUMA_BT601 = (np.float32(0.299), np.float32(0.587), np.float32(0.114))
+_LUMA_BT601 = np.array((0.299, 0.587, 0.114), dtype=np.float32)
+# By blocks, so that the float copy of a large image stays in the cache and out of the memory limit.
+_LUMA_BLOCK_PIXELS = 65_536
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262
 _WHITE_IS_ZERO = 0
 _UNDO_ORIENTATION = {
@@ -91,11 +93,11 @@ def decode_image(
 
 def bt601_luma(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), unrounded; uint8 (H, W, 3) -> float32 (H, W) in 0..255."""
-    red, green, blue = _LUMA_BT601
-    luma = np.multiply(rgb[..., 0], red, dtype=np.float32)
-    scratch = np.multiply(rgb[..., 1], green, dtype=np.float32)
-    luma += scratch
-    luma += np.multiply(rgb[..., 2], blue, out=scratch, dtype=np.float32)
+    height, width, _ = rgb.shape
+    luma = np.empty((height, width), dtype=np.float32)
+    rows = max(1, _LUMA_BLOCK_PIXELS // width)
+    for top in range(0, height, rows):
+        np.matmul(rgb[top : top + rows].astype(np.float32), _LUMA_BT601, out=luma[top : top + rows])
     return luma
 
 

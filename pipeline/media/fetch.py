@@ -42,6 +42,7 @@ class Fetcher:
 
         Raises:
             ValueError: settings that cannot be met, such as an allowed network inside a NAT64 prefix.
+            OSError: `ca_file` cannot be read.
         """
         hosts = Hosts(self._settings.hosts)
         self._http = HttpSource(self._settings, hosts)

@@ -32,6 +32,7 @@ class FetchSettings(BaseModel):
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(), description="private networks that may be reached all the same"
     )
+    ca_file: Path | None = Field(default=None, description="PEM file of further CAs to trust, for intranets")
     file_roots: tuple[Path, ...] = Field(default=(), description="directories below which file:// may read")
     object_roots: tuple[str, ...] = Field(
         default=(),

@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LookupTimeout
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import ip_network
+from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
 import httpcore
 import httpx
-from ssrfguard import Policy, SSRFGuardError
+from ssrfguard import DEFAULT_DENIED, AddressTable, Block, Policy, Reach, SSRFGuardError
 from ssrfguard.httpx import Client, SafeBackend, SafeTransport
 
 from pipeline.media.errors import FetchDeferred, FetchRejected
@@ -31,6 +33,9 @@ _POOL_TIMEOUT_S = 0.25
 _MAX_RETRY_AFTER_S = 3600
 _REFUSED_STATUS = {401: "unauthorised", 403: "forbidden", 451: "unavailable for legal reasons"}
 _TRANSIENT_STATUS = {408, 425, 429}
+# Azure's WireServer hands out instance secrets from a public address, so no registry of special ranges has it.
+_WIRE_SERVER = Block(ip_network("168.63.129.16/32"), "Azure WireServer", "not an RFC", Reach.DENIED)
+_DENIED = AddressTable((*DEFAULT_DENIED.blocks, _WIRE_SERVER))
 
 
 class HttpSource:
@@ -40,13 +45,14 @@ class HttpSource:
         self._settings = settings
         self._hosts = hosts
         self._policy = Policy(
+            denied_networks=_DENIED,
             allowed_networks=settings.allowed_networks,
             allowed_ports=settings.allowed_ports,
             allowed_hosts=settings.allowed_hosts,
             max_redirects=settings.max_redirects,
             max_connection_attempts=_MAX_CONNECTION_ATTEMPTS,
         )
-        self._transport = _DeadlineTransport(self._policy)
+        self._transport = _DeadlineTransport(self._policy, settings.ca_file)
         self._client = Client(
             transport=self._transport,
             headers=_HEADERS,
@@ -175,8 +181,10 @@ class _DeadlineTransport(SafeTransport):
     meet one.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, ca_file: Path | None) -> None:
         context = httpx.create_ssl_context(trust_env=False)
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
         super().__init__(policy=policy, verify=context, trust_env=False)
         self._deadline = _Deadline()
         self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")

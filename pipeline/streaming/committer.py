@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from pipeline.streaming.clock import Clock, Deadline
-from pipeline.streaming.partitions import Entry, Note, PartitionLog, Partitions
+from pipeline.streaming.partitions import Entry, Note, PartitionLog, Partitions, State
 from pipeline.streaming.transport import (
     CommitAborted,
     CommitPoint,
@@ -92,12 +92,12 @@ class Committer:
 
     def _point(self, log: PartitionLog, finished: int, *, release: bool) -> CommitPoint | None:
         offset = log.commit_offset(finished)
-        all_done = finished == len(log.entries)
-        note = replace(log.note, open=log.marked and not (release and all_done), solo=0)
+        still_begun = any(e.state is State.IN_FLIGHT or e.kills for e in log.entries)
+        note = replace(log.note, open=log.marked and (still_begun or not release), solo=0)
         if offset is None and release and log.marked and log.committed is not None:
             # nothing new, but the next reader need not be careful; an unfinished head keeps its history
             offset = log.committed
-            note = replace(log.note, open=not all_done)
+            note = replace(log.note, open=still_begun)
         if offset is None:
             return None
         if note.accept and note.accept <= offset:

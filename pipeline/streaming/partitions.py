@@ -17,6 +17,7 @@ import orjson
 
 from pipeline.streaming.stage import Item, Output
 from pipeline.streaming.transport import CommitPoint, OutRecord, RawRecord, TopicPartition
+from schemas.deadletter import RejectCode
 
 
 class State(Enum):
@@ -46,6 +47,8 @@ class Entry:
     defers: int = 0
     kills: int = 0
     alone: bool = False
+    own_reject: RejectCode | None = None
+    counted: bool = False
 
     @property
     def tp(self) -> TopicPartition:
@@ -102,6 +105,10 @@ class PartitionLog:
                 break
             found.append(entry)
         return found
+
+    def has_waiting(self) -> bool:
+        """True when a record has not been begun."""
+        return any(e.state is State.WAITING for e in self.entries)
 
     def commit_offset(self, finished: int) -> int | None:
         """The next offset to read once the first `finished` entries are committed; None: nothing to say.

@@ -113,6 +113,7 @@ class Runner:
         self._own_rejects = OwnRejects(settings.dead_letters)
         self._tickets: dict[int, list[Entry]] = {}
         self._next_ticket = 0
+        self._solo_ticket = 0
         self._paused: set[TopicPartition] = set()
         self._finished_since_s: float | None = None
         self._retry_commit_at_s = 0.0
@@ -231,6 +232,8 @@ class Runner:
     # -- work --
 
     def _feed(self) -> None:
+        if self._solo_ticket in self._tickets:
+            return
         careful = self._careful_head()
         if careful is not None:
             self._feed_careful(careful)
@@ -266,10 +269,11 @@ class Runner:
         self._hook("after_mark")
         log.careful_left -= 1
         self._submit(self._batcher.next_solo(head))
+        self._solo_ticket = self._next_ticket
 
     def _mark_new(self) -> bool:
         """Note once per assignment that records are begun, so that a successor knows when this process dies."""
-        fresh = [log for log in self._partitions if log.entries and not log.marked and not log.careful_left]
+        fresh = [log for log in self._partitions if not (log.marked or log.careful_left) and log.has_waiting()]
         if not fresh:
             return True
         if not self._may_commit():
@@ -327,7 +331,6 @@ class Runner:
                 entry.outputs = outputs
                 assert entry.item is not None  # noqa: S101 - only decoded entries reach a stage
                 self._done(entry, self._codec.write(entry.raw, entry.item, outputs))
-                self._own_rejects.good()
             case Reject():
                 self._reject(entry, outcome)
             case Defer(scope=DeferScope.ITEM):
@@ -343,11 +346,8 @@ class Runner:
             self._finished_since_s = entry.done_at_s
 
     def _reject(self, entry: Entry, reject: Reject) -> None:
-        if self._is_producers_fault(reject.code):
-            self._own_rejects.good()
-        elif not self._accepted(entry):
-            tp = entry.tp
-            self._own_rejects.bad(self._plan.name, tp.topic, tp.partition, entry.raw.offset, reject.code)
+        if not self._is_producers_fault(reject.code) and not self._accepted(entry):
+            entry.own_reject = reject.code
         self._watch.reject(entry.raw, reject)
         self._done(entry, (self._codec.dead_letter(entry.raw, entry.item, reject),))
 
@@ -409,6 +409,7 @@ class Runner:
         return self._clock.monotonic_s() >= self._retry_commit_at_s
 
     def _publish(self, only: set[TopicPartition] | None, *, release: bool = False) -> None:
+        self._check_own_rejects(only)
         self._hook("before_commit")
         before = self._committer.aborts + self._committer.unknown
         started_s = self._clock.monotonic_s()
@@ -422,6 +423,21 @@ class Runner:
             (log.entries[0].done_at_s for log in self._partitions if log.finished()), default=None
         )
         self._watch.committed(committed.entries, self._clock.monotonic_s() - started_s)
+
+    def _check_own_rejects(self, only: set[TopicPartition] | None) -> None:
+        """Count what is about to be committed, in its order; past the limit nothing of it is."""
+        for log in self._partitions:
+            if only is not None and log.tp not in only:
+                continue
+            for entry in log.finished():
+                if entry.counted:
+                    continue
+                entry.counted = True
+                if entry.own_reject is None:
+                    self._own_rejects.good()
+                else:
+                    place = (log.tp.topic, log.tp.partition, entry.raw.offset)
+                    self._own_rejects.bad(self._plan.name, *place, entry.own_reject)
 
     def _after_failed_commit(self) -> None:
         """Results stay in hand for the next try; what a rewind ended is forgotten."""

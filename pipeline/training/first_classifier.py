@@ -110,9 +110,7 @@ def held_out(rows: Sequence[Labelled], sets: dict[str, Crops], fold: Ints) -> He
 def write_model(model: Model, q90: Crops, rows: Sequence[Labelled], spec: CropSpec, out: Path) -> float:
     """Export, and return the largest |logit difference| between the file and the float32 network."""
     export_onnx(load_backbone(), model.head.weights, model.head.bias, spec.size_px, out / MODEL_FILE)
-    session = required("onnxruntime").InferenceSession(
-        str(out / MODEL_FILE), providers=["CPUExecutionProvider"]
-    )
+    session = required("onnxruntime").InferenceSession(str(out / MODEL_FILE), providers=["CPUExecutionProvider"])
     wanted: Floats = q90.features.astype(np.float64) @ model.head.weights + model.head.bias
     gaps = []
     for number in range(0, len(rows), max(1, len(rows) // 64)):

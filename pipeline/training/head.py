@@ -98,9 +98,7 @@ def fit_model(crops: Crops, fold: Ints, images: Bools) -> Model:
     return Model(fit_heads(crops, images)[best], penalties[best], calibration)
 
 
-def _loss(
-    parameters: Floats, x: Floats, sign: Floats, sample: Floats, penalty: float
-) -> tuple[float, Floats]:
+def _loss(parameters: Floats, x: Floats, sign: Floats, sample: Floats, penalty: float) -> tuple[float, Floats]:
     weights, bias = parameters[:-1], parameters[-1]
     margin = sign * (x @ weights + bias)
     value = float(sample @ np.logaddexp(0.0, -margin)) + penalty / 2.0 * float(weights @ weights)

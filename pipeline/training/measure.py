@@ -54,9 +54,7 @@ def auc(real: Floats, synthetic: Floats) -> float:
     return float((ranks.sum() - synthetic.size * (synthetic.size + 1) / 2) / (synthetic.size * real.size))
 
 
-def area(
-    real: Floats, synthetic: Floats, real_source: Sequence[str], synthetic_source: Sequence[str]
-) -> Area:
+def area(real: Floats, synthetic: Floats, real_source: Sequence[str], synthetic_source: Sequence[str]) -> Area:
     """AUC and its intervals (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988)."""
     value = auc(real, synthetic)
     pooled = rankdata(np.concatenate([synthetic, real]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -13,21 +15,22 @@ from pipeline.streaming.executors.base import Completed, Executor, StageFailed
 from pipeline.streaming.executors.inline import Inline
 from pipeline.streaming.executors.processes import Processes
 from pipeline.streaming.executors.threads import Threads
-from tests.support.stages import DEFER, REJECT, ScriptedStage, emitted, item
+from tests.support.spawning import bare_main  # noqa: F401 - a fixture
+from tests.support.stages import DEFER, REJECT, ObedientStage, emitted, item
 
 MakeExecutor = Callable[[Path, bool], Executor[str]]
 
 
 def _inline(journal: Path, broken: bool) -> Executor[str]:
-    return Inline(ScriptedStage(journal, broken))
+    return Inline(ObedientStage(journal, broken))
 
 
 def _threads(journal: Path, broken: bool) -> Executor[str]:
-    return Threads(ScriptedStage(journal, broken), slots=2)
+    return Threads(ObedientStage(journal, broken), slots=2)
 
 
 def _processes(journal: Path, broken: bool) -> Executor[str]:
-    return Processes(partial(ScriptedStage, journal, broken), workers=2, ticket_timeout_s=60)
+    return Processes(partial(ObedientStage, journal, broken), workers=2, ticket_timeout_s=60)
 
 
 SLOTS = {_inline: 1, _threads: 2, _processes: 2}
@@ -159,7 +162,7 @@ def test_a_later_ticket_may_finish_first(make: MakeExecutor, journal: Path) -> N
 
 @pytest.fixture
 def processes(journal: Path) -> Iterator[Processes[str]]:
-    executor = Processes[str](partial(ScriptedStage, journal), workers=2, ticket_timeout_s=1.0)
+    executor = Processes[str](partial(ObedientStage, journal), workers=2, ticket_timeout_s=1.0)
     executor.open()
     yield executor
     executor.close(30)
@@ -186,16 +189,19 @@ def test_a_ticket_beyond_its_time_is_a_crash(processes: Processes[str]) -> None:
     assert _collect(processes, 1) == [Completed(1, None, "took longer than 1 s")]
 
 
-def test_a_process_that_dies_idle_costs_no_ticket(processes: Processes[str], journal: Path) -> None:
+def test_processes_that_die_idle_cost_no_ticket(processes: Processes[str], journal: Path) -> None:
     for line in journal.read_text().splitlines():
-        os.kill(int(line.split()[1]), 9)
+        pidfd = os.pidfd_open(int(line.split()[1]))
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert wait([pidfd], 30)
+        os.close(pidfd)
     processes.submit(1, [item("m-1")])
-    (result,) = _collect(processes, 1)
-    assert result in (Completed(1, (emitted("m-1"),)), Completed(1, None, "killed by SIGKILL"))
+    processes.submit(2, [item("m-2")])
+    assert {c.ticket: c.outcomes for c in _collect(processes, 2)} == {1: (emitted("m-1"),), 2: (emitted("m-2"),)}
 
 
 def test_close_kills_what_does_not_end(journal: Path) -> None:
-    executor = Processes[str](partial(ScriptedStage, journal), workers=1, ticket_timeout_s=3600)
+    executor = Processes[str](partial(ObedientStage, journal), workers=1, ticket_timeout_s=3600)
     executor.open()
     executor.submit(1, [item("hang")])
     pid = int(journal.read_text().split()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -11,12 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from pipeline.guarded_process import GuardedProcess
-from pipeline.media.errors import MediaError
-from schemas.decision import ReasonCode
 
 
 class UnpicklableError(Exception):
@@ -46,11 +40,6 @@ def _raise() -> None:
     raise UnpicklableError("this", "that")
 
 
-def _threads() -> tuple[list[str | None], int]:
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return [os.environ.get(n) for n in names], cv2.getNumThreads()
-
-
 _VERBS: dict[str, Callable[..., Any]] = {
     "echo": lambda value: value,
     "pid": os.getpid,
@@ -60,10 +49,10 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "spin": _spin,
     "raise": _raise,
     "lambda": lambda: lambda: None,
-    "allocate": lambda size_bytes: len(np.ones(size_bytes, dtype=np.uint8)),
+    "allocate": lambda size_bytes: len(bytearray(size_bytes)),
     "open": lambda path: Path(path).read_text(encoding="utf-8"),
     "socket": lambda: socket.socket().fileno(),
-    "threads": _threads,
+    "environment": os.environ.get,
 }
 
 
@@ -81,8 +70,7 @@ def make_never() -> Callable[[Any], Any]:
 
 
 def make_dying() -> Callable[[Any], Any]:
-    os.kill(os.getpid(), signal.SIGSEGV)
-    raise AssertionError("unreachable")
+    os._exit(3)
 
 
 def own_a_busy_child(pids: Connection) -> None:
@@ -99,17 +87,3 @@ def exit_with_a_live_child(pids: Connection) -> None:
     child = GuardedProcess(make_obey, name="forgotten")
     child.start()
     pids.send(child.pid)
-
-
-def decode(data: bytes, declared_content_type: str | None) -> Any:
-    """A decoder whose bytes are instructions: `b"verb argument"`."""
-    verb, _, argument = data.decode().partition(" ")
-    if verb == "refuse":
-        raise MediaError(ReasonCode.MEDIA_TRUNCATED, f"declared {declared_content_type}")
-    if verb == "opencv":
-        return cv2.resize(np.zeros((8, 8, 1), np.uint8), (int(argument), int(argument))).shape
-    return obey((verb, int(argument)) if argument.isdigit() else (verb, argument) if argument else (verb,))
-
-
-def make_decode() -> Callable[[bytes, str | None], Any]:
-    return decode

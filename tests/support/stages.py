@@ -21,12 +21,12 @@ DEFER = Defer(DeferScope.ITEM, "503 from the source", retry_after_s=2.5)
 
 
 def item(value: str) -> Item[str]:
-    """An item whose value is an instruction to `ScriptedStage`."""
+    """An item whose value is an instruction to `ObedientStage`."""
     return Item(value, "m-1", "default", "test", "media.ingest-0-1", "0" * 32, attempt=1, queued_at_s=1.5)
 
 
 def emitted(value: str) -> Emit:
-    """What `ScriptedStage` makes of an item that is no instruction: one record that names it."""
+    """What `ObedientStage` makes of an item that is no instruction: one record that names it."""
     verdict = ReviewVerdict(
         review_id=UUID(int=1),
         decision_uid=UUID(int=2),
@@ -41,7 +41,7 @@ def emitted(value: str) -> Emit:
 
 
 @dataclass(slots=True)
-class ScriptedStage:
+class ObedientStage:
     """Obeys `reject`, `defer`, `raise`, `sigkill`, `hang`, `drop`, `touch PATH`, `await PATH`; emits the rest.
 
     `journal` gets a line `open PID`, `process PID` or `close PID` for each call; `broken` makes `open` raise.

@@ -83,13 +83,9 @@ class MicroBatcher:
             BatcherClosed: no thread will ever score them.
         """
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != self._shape or not len(crops):
-            raise ValueError(
-                f"crops: expected uint8 (K, {self._shape}) with K > 0, got {crops.dtype} {crops.shape}"
-            )
+            raise ValueError(f"crops: expected uint8 (K, {self._shape}) with K > 0, got {crops.dtype} {crops.shape}")
         if len(crops) > self._settings.max_crops:
-            raise ValueError(
-                f"crops: {len(crops)} exceed max_crops {self._settings.max_crops}; raise max_crops"
-            )
+            raise ValueError(f"crops: {len(crops)} exceed max_crops {self._settings.max_crops}; raise max_crops")
         request = _Request(crops, Future(), self._clock())
         with self._changed:
             if self._closed:

@@ -39,9 +39,7 @@ class Classifier:
         entry = bundle.manifest.classifier
         batch = BatchingSettings() if batching is None else batching
         if batch.max_crops < entry.crops.max_crops:
-            raise ValueError(
-                f"batching.max_crops {batch.max_crops} is below the bundle's {entry.crops.max_crops}"
-            )
+            raise ValueError(f"batching.max_crops {batch.max_crops} is below the bundle's {entry.crops.max_crops}")
         self.crop_spec: CropSpec = entry.crops
         self._backend, self._calibration = _chosen(bundle, settings)
         self._batcher = MicroBatcher(self._backend.score, batch, entry.crops.size_px, on_batch)

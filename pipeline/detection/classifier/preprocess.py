@@ -52,18 +52,14 @@ def _reflect_to(rgb: Pixels, size_px: int) -> Pixels:
     if height >= size_px and width >= size_px:
         return rgb
     down, right = max(0, size_px - height), max(0, size_px - width)
-    return np.pad(
-        rgb, ((down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0)), mode="reflect"
-    )
+    return np.pad(rgb, ((down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0)), mode="reflect")
 
 
 def _origins(height: int, width: int, spec: CropSpec) -> list[tuple[int, int]]:
     bottom, right = height - spec.size_px, width - spec.size_px
     kept: list[tuple[int, int]] = []
     for candidate in ((bottom // 2, right // 2), (0, 0), (bottom, right), (0, right), (bottom, 0)):
-        if len(kept) < spec.max_crops and all(
-            _overlap(candidate, k, spec.size_px) <= MAX_OVERLAP for k in kept
-        ):
+        if len(kept) < spec.max_crops and all(_overlap(candidate, k, spec.size_px) <= MAX_OVERLAP for k in kept):
             kept.append(candidate)
     return kept
 

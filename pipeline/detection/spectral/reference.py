@@ -170,7 +170,7 @@ def ledoit_wolf(centred: Float64) -> Float64:
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise SpectralReferenceError(f"{path}: not a readable .npz without pickles: {error}") from error

@@ -43,14 +43,14 @@ class Inline(Generic[In]):
         except StageFailed as failure:
             self._done = failure
 
-    def completed(self, timeout_s: float = 0.0) -> Sequence[Completed]:  # noqa: ARG002 - nothing runs meanwhile
+    def completed(self, timeout_s: float = 0.0) -> Sequence[Completed]:
         """See `Executor.completed`. Never waits."""
         done, self._done = self._done, None
         if isinstance(done, StageFailed):
             raise done
         return () if done is None else (done,)
 
-    def close(self, timeout_s: float) -> None:  # noqa: ARG002 - nothing runs meanwhile
+    def close(self, timeout_s: float) -> None:
         """See `Executor.close`."""
         if self._is_open:
             self._is_open = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +19,8 @@ from pipeline.streaming.executors.base import (
 )
 from pipeline.streaming.stage import In, Item, Outcome, Stage
 
-_START_ATTEMPTS = 3
-"""So many replacements in a row that die before they are open mean that the stage cannot work."""
+_MAX_IDLE_DEATHS = 10
+"""So many deaths without a ticket, and no result between them, mean that the stage cannot work here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,8 @@ class _Job(Generic[In]):
 
 @dataclass(slots=True)
 class _Child(Generic[In]):
+    """`job` is with the process when that is ready, and for it when it still starts."""
+
     process: GuardedProcess
     ready: bool = False
     job: _Job[In] | None = None
@@ -79,9 +80,8 @@ class Processes(Generic[In]):
         self._ticket_timeout_s = ticket_timeout_s
         self._start_timeout_s = start_timeout_s
         self._children: list[_Child[In]] = []
-        self._waiting: deque[_Job[In]] = deque()  # given to a child that turned out to be dead
         self._done: list[Completed] = []
-        self._failed_starts = 0
+        self._idle_deaths = 0
 
     def open(self) -> None:
         """See `Executor.open`. The children start in parallel."""
@@ -96,13 +96,14 @@ class Processes(Generic[In]):
 
     def free_slots(self) -> int:
         """See `Executor.free_slots`."""
-        return max(0, sum(c.ready and c.job is None for c in self._children) - len(self._waiting))
+        return sum(c.ready and c.job is None for c in self._children)
 
     def submit(self, ticket: int, batch: Sequence[Item[In]]) -> None:
         """See `Executor.submit`."""
         require_free_slot(self.free_slots())
-        self._waiting.append(_Job(ticket, tuple(batch)))
-        self._dispatch()
+        child = next(c for c in self._children if c.ready and c.job is None)
+        child.job = _Job(ticket, tuple(batch))
+        self._send(child, child.job)
 
     def completed(self, timeout_s: float = 0.0) -> Sequence[Completed]:
         """See `Executor.completed`. Replaces dead children, so it has to be called regularly."""
@@ -134,23 +135,16 @@ class Processes(Generic[In]):
         process.spawn()
         return process
 
-    def _dispatch(self) -> None:
-        for child in self._children:
-            if not self._waiting:
-                return
-            if not child.ready or child.job is not None:
-                continue
-            try:
-                child.process.send(self._waiting[0].batch)
-            except (ChildDied, ChildTimeout):  # it died idle: the job goes to the next one
-                self._replace(child)
-                continue
-            child.job = self._waiting.popleft()
-            child.job_by_s = time.monotonic() + self._ticket_timeout_s
+    def _send(self, child: _Child[In], job: _Job[In]) -> None:
+        try:
+            child.process.send(job.batch)
+        except (ChildDied, ChildTimeout):  # it died idle, which is not this ticket's doing
+            self._replace_idle(child)
+        child.job_by_s = time.monotonic() + self._ticket_timeout_s
 
     def _collect(self, until_s: float) -> None:
         """Wait for one thing to happen, until `until_s` at most, and take in all that has."""
-        job_times_s = [c.job_by_s for c in self._children if c.job is not None]
+        job_times_s = [c.job_by_s for c in self._children if c.ready and c.job is not None]
         start_times_s = [c.process.start_by_s for c in self._children if not c.ready]
         wait_s = max(0.0, min([until_s, *job_times_s, *start_times_s]) - time.monotonic())
         readable = set(connection.wait([c.process.connection for c in self._children], wait_s))
@@ -162,7 +156,8 @@ class Processes(Generic[In]):
             elif child.job is not None and time.monotonic() >= child.job_by_s:
                 child.process.kill()
                 self._crashed(child, str(ChildTimeout(self._ticket_timeout_s)))
-        self._dispatch()
+        if self._idle_deaths >= _MAX_IDLE_DEATHS:
+            raise StageFailed(f"{self._idle_deaths} stage processes in a row died without work; see their logs")
 
     def _take_start(self, child: _Child[In], readable: bool) -> None:
         if not readable and time.monotonic() < child.process.start_by_s:
@@ -171,14 +166,12 @@ class Processes(Generic[In]):
             child.process.wait_ready()
         except (ChildRaised, ChildTimeout) as error:
             raise _open_failed(error) from None
-        except ChildDied as error:
-            self._failed_starts += 1
-            if self._failed_starts >= _START_ATTEMPTS:
-                raise _open_failed(error) from None
-            self._replace(child)
+        except ChildDied:
+            self._replace_idle(child)
         else:
-            self._failed_starts = 0
             child.ready = True
+            if child.job is not None:
+                self._send(child, child.job)
 
     def _take_reply(self, child: _Child[In]) -> None:
         try:
@@ -192,21 +185,24 @@ class Processes(Generic[In]):
         assert child.job is not None  # noqa: S101 - a child speaks only when asked
         self._done.append(Completed(child.job.ticket, outcomes))
         child.job = None
+        self._idle_deaths = 0
 
     def _crashed(self, child: _Child[In], how: str) -> None:
-        if child.job is not None:
-            self._done.append(Completed(child.job.ticket, None, how))
-        self._replace(child)
+        if child.job is None:
+            self._replace_idle(child)
+            return
+        self._done.append(Completed(child.job.ticket, None, how))
+        child.process, child.ready, child.job = self._spawn(), False, None
 
-    def _replace(self, child: _Child[In]) -> None:
-        child.process = self._spawn()
-        child.ready, child.job = False, None
+    def _replace_idle(self, child: _Child[In]) -> None:
+        """Replace a child that died before it got its job, which waits for the new one."""
+        self._idle_deaths += 1
+        child.process, child.ready = self._spawn(), False
 
     def _kill_all(self) -> None:
         for child in self._children:
             child.process.kill()
         self._children, self._done = [], []
-        self._waiting.clear()
 
 
 def _ask_to_close(child: _Child[Any]) -> bool:

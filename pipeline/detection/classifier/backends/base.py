@@ -52,9 +52,7 @@ def checked(logits: Logits, count: int, model: str) -> Logits:
         ModelOutputError: otherwise.
     """
     if logits.shape != (count,) or logits.dtype != np.float32:
-        raise ModelOutputError(
-            f"{model}: expected float32 ({count},) logits, got {logits.dtype} {logits.shape}"
-        )
+        raise ModelOutputError(f"{model}: expected float32 ({count},) logits, got {logits.dtype} {logits.shape}")
     if not np.isfinite(logits).all():
         raise ModelOutputError(f"{model}: a logit is not finite; the weights are broken or overflow")
     return logits

@@ -84,6 +84,5 @@ def _check_signature(session: Any, path: Path) -> None:
     outputs = [(o.name, o.type, len(o.shape)) for o in session.get_outputs()]
     if inputs != [(INPUT, "tensor(uint8)", 4)] or outputs != [(OUTPUT, "tensor(float)", 1)]:
         raise BackendError(
-            f"{path}: expected uint8 {INPUT!r} (N, S, S, 3) and float32 {OUTPUT!r} (N,),"
-            f" got {inputs} and {outputs}"
+            f"{path}: expected uint8 {INPUT!r} (N, S, S, 3) and float32 {OUTPUT!r} (N,), got {inputs} and {outputs}"
         )

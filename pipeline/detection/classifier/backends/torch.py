@@ -35,18 +35,14 @@ class TorchSettings(BaseModel):
         Literal["efficientnet_b0", "resnet50", "clip"],
         Field(description="the network that the weights are of"),
     ]
-    weights: Annotated[
-        str, Field(min_length=1, max_length=4096, description="directory, or hub id OWNER/NAME")
-    ]
+    weights: Annotated[str, Field(min_length=1, max_length=4096, description="directory, or hub id OWNER/NAME")]
     revision: Annotated[
         str | None, Field(pattern=r"^[0-9a-f]{40}$", description="commit on the hub; a hub id needs it")
     ] = None
     calibration: Annotated[
         Calibration, Field(description="of these weights; the bundle's belongs to the bundle's own model")
     ]
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,2})?)$", description="cpu, cuda or cuda:N")] = (
-        "cpu"
-    )
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,2})?)$", description="cpu, cuda or cuda:N")] = "cpu"
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"], Field(description="autocast; float16 on CUDA only")
     ] = "float32"
@@ -82,9 +78,7 @@ class TorchBackend:
         net, mean, std = _load(torch, self._settings)
         self._torch = torch
         self._net = net.eval().to(device, memory_format=torch.channels_last)
-        self._mean, self._scale = (
-            torch.tensor(v, device=device).mul(255.0).reshape(1, 3, 1, 1) for v in (mean, std)
-        )
+        self._mean, self._scale = (torch.tensor(v, device=device).mul(255.0).reshape(1, 3, 1, 1) for v in (mean, std))
 
     def score(self, crops: Pixels) -> Logits:
         """See `Backend.score`."""
@@ -93,9 +87,7 @@ class TorchBackend:
         torch = self._torch
         with torch.inference_mode(), self._autocast():
             pixels = self._on_device(crops).permute(0, 3, 1, 2).float()
-            logits = self._net(
-                ((pixels - self._mean) / self._scale).contiguous(memory_format=torch.channels_last)
-            )
+            logits = self._net(((pixels - self._mean) / self._scale).contiguous(memory_format=torch.channels_last))
         return checked(logits.float().cpu().numpy().reshape(-1), len(crops), self.model)
 
     def close(self) -> None:
@@ -150,9 +142,7 @@ def _clip(torch: Any, directory: Path) -> Any:
 
         def forward(self, pixels: Any) -> Any:
             # The tower reads meaning, not traces, and has a fixed input size: here resizing is right.
-            resized = torch.nn.functional.interpolate(
-                pixels, size=(size_px, size_px), mode="bicubic", antialias=True
-            )
+            resized = torch.nn.functional.interpolate(pixels, size=(size_px, size_px), mode="bicubic", antialias=True)
             return self.head(self.tower(pixel_values=resized).image_embeds)
 
     return TowerWithHead()
@@ -163,9 +153,7 @@ def _directory(settings: TorchSettings) -> Path:
     if local.is_dir():
         return local
     if settings.revision is None:
-        raise BackendError(
-            f"weights {settings.weights!r}: no such directory; for a hub id set `revision` to a commit"
-        )
+        raise BackendError(f"weights {settings.weights!r}: no such directory; for a hub id set `revision` to a commit")
     hub = _required("huggingface_hub")
     try:
         found = hub.snapshot_download(
