@@ -102,9 +102,10 @@ class Policy(BaseModel):
         """
         low, high = self.fusion.mllm_clip
         start = logit(p12)
-        opinion = 0.0 if mllm_probability is None else self.fusion.mllm_weight * logit(mllm_probability)
-        shift = min(max(opinion, low), high)
-        return sigmoid(start + shift) if shift else p12
+        if mllm_probability is None:
+            return p12
+        opinion = self.fusion.mllm_weight * logit(mllm_probability)
+        return sigmoid(start + min(max(opinion, low), high)) if self.fusion.mllm_weight else p12
 
     def stage1_exit(self, score: float | None) -> bool:
         """True: the classifier's score is below T1 and the media passes; a score of T1 itself does not."""

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.media.errors import MediaError
@@ -35,6 +45,19 @@ _UNDO_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+
+# Pillow imports its plugins, and some modules that they use, when they are first needed: too late in a process
+# that may open no file any more.
+_WARM = (
+    BmpImagePlugin,
+    ImageOps,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+Image.preinit()
 
 # Process-wide on purpose: Pillow reads both as globals, and no code here wants them otherwise.
 ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -19,7 +19,7 @@ class HostSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_concurrent: int = Field(default=4, ge=1, le=1024, description="first attempts in flight per host")
+    max_concurrent: int = Field(default=24, ge=1, le=1024, description="first attempts in flight per host")
     max_concurrent_unproven: int = Field(
         default=2,
         ge=1,

@@ -37,3 +37,11 @@ def configure_logging(settings: LogSettings, **bound: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**bound)
+    logging.basicConfig(handlers=[_Forward()], level=max(level, logging.WARNING), force=True)
+
+
+class _Forward(logging.Handler):
+    """Lines of libraries (librdkafka among them) as JSON too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger(record.name).log(record.levelno, "library", text=record.getMessage())

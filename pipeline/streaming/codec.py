@@ -18,8 +18,8 @@ from pipeline.streaming.transport import Headers, OutRecord, RawRecord
 from schemas.base import Record
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter, RejectCode
 from schemas.decision import Decision
-from schemas.envelope import child_of, event_id, headers_for, new_trace, parse_traceparent
-from schemas.ocsf import encode_finding, finding_from_decision
+from schemas.envelope import child_of, event_id, headers_for, new_trace, parse_traceparent, schema_uri
+from schemas.ocsf import DetectionFinding, encode_finding, finding_from_decision
 from schemas.topics import RETRY_DELAYS_S, Topic
 from schemas.types import StageName
 from schemas.wire import UnknownMajorVersion, WireError, decode, encode
@@ -185,10 +185,10 @@ class Codec(Generic[R]):
             event_type=DeadLetter.event_type,
             source=f"/mediasieve/{self._stage}",
             event_id=event_id(_place(raw), self._stage, 0, self._version),
-            subject=letter.media_id,
+            subject=f"{letter.tenant}/{letter.media_id}" if letter.tenant else letter.media_id,
             time=now,
             traceparent=self._child(raw),
-            data_schema=None,
+            data_schema=schema_uri(DeadLetter),
             content_type="application/octet-stream",
         )
         headers: Headers = (*raw.headers, (DEAD_LETTER_HEADER, encode(letter)), *ours)
@@ -226,7 +226,7 @@ class Codec(Generic[R]):
             subject=output.key,
             time=datetime.fromtimestamp(self._clock.wall_s(), UTC),
             traceparent=self._child(raw),
-            data_schema=None,
+            data_schema=schema_uri(DetectionFinding if isinstance(record, Decision) else type(record)),
         )
         return OutRecord(self._names.physical(output.topic), output.key.encode(), value, tuple(headers))
 

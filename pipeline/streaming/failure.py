@@ -58,7 +58,7 @@ class OwnRejects:
         if self._in_a_row >= self._limits.max_consecutive or (full and share >= self._limits.max_ratio):
             raise DeadLetterLimitExceeded(
                 f"{self._in_a_row} rejects in a row ({share:.0%} of the last {len(self._window)} records), the last at "
-                f"{topic}[{partition}]@{offset} with code {code}; nothing was committed. Mend or roll back the release, or "
+                f"{topic}[{partition}]@{offset} with code {code}; nothing was committed. Mend the release, or "
                 f"let these pass: mediasieve deadletter accept --stage {stage} --topic {topic} "
                 f"--partition {partition} --until OFFSET"
             )

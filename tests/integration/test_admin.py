@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports,
 from pipeline.streaming.kafka.admin import AdminError, Difference, PartitionId, TopicAdmin, topic_name
 from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from schemas.topics import TOPICS, Topic
-from tests.support.kafka import TIMEOUT_S, produce, read_all
+from tests.support.kafka import TIMEOUT_S, create_topics, produce, read_all
 
 INGEST = TOPICS[0]
 
@@ -138,3 +138,10 @@ def test_an_open_transaction_counts_as_lag(
 def test_lag_of_an_unknown_topic_is_an_error(admin: TopicAdmin, prefix: str) -> None:
     with pytest.raises(AdminError, match=f"no such topic: {prefix}"):
         admin.group_lag(prefix, [prefix])
+
+
+def test_the_first_group_of_a_cluster_can_be_asked(prefix: str) -> None:
+    with EmbeddedKafka() as fresh:
+        names = create_topics(fresh.bootstrap, prefix)
+        fresh_admin = TopicAdmin({"bootstrap.servers": fresh.bootstrap})
+        assert set(fresh_admin.group_lag(prefix, list(names.values())).values()) == {0}

@@ -349,7 +349,7 @@ def test_a_body_below_the_least_rate_defers(server: Server) -> None:
 def test_a_host_that_accepts_and_says_nothing_defers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with fetching(allowed_ports={port}, first_total_s=0.3) as fetcher:
+        with fetching(allowed_ports={port}, first_total_s=0.3, read_timeout_s=600.0) as fetcher:
             deferred(fetcher, ref(f"http://127.0.0.1:{port}/a"), "timed out")
             deferred(fetcher, ref(f"https://127.0.0.1:{port}/a"), "timed out")
 

@@ -3,7 +3,10 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,3 +169,33 @@ def test_broken_pixels_are_undecodable() -> None:
     at = data.index(b"IDAT") + 8
     data[at : at + 40] = bytes(40)
     assert code_of(bytes(data)) is ReasonCode.MEDIA_UNDECODABLE
+
+
+def test_decoding_opens_no_file_once_the_module_is_imported(tmp_path: Path) -> None:
+    image = Image.fromarray(_PIXELS)
+    exif = Image.Exif()
+    exif[_ORIENTATION] = 6
+    for image_format in ("PNG", "JPEG", "WEBP", "TIFF"):
+        (tmp_path / image_format).write_bytes(encoded(image, image_format, exif=exif))
+    (tmp_path / "BMP").write_bytes(encoded(image, "BMP"))
+    (tmp_path / "LZW").write_bytes(encoded(image, "TIFF", compression="tiff_lzw"))
+    (tmp_path / "MPO").write_bytes(encoded(image, "MPO", save_all=True, append_images=[image]))
+    (tmp_path / "P").write_bytes(encoded(image.convert("P"), "PNG"))
+    (tmp_path / "CUT").write_bytes(encoded(image, "PNG")[:200])
+    code = """
+import pathlib, resource, sys
+from pipeline.media.decode import decode_image
+from pipeline.media.errors import MediaError
+files = {path.name: path.read_bytes() for path in pathlib.Path(sys.argv[1]).iterdir()}
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+for name, data in files.items():
+    try:
+        decode_image(data)
+        print(name)
+    except MediaError as error:
+        print(name, error.code)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    expected = ["BMP", "CUT media_truncated", "JPEG", "LZW", "MPO", "P", "PNG", "TIFF", "WEBP"]
+    assert sorted(done.stdout.splitlines()) == expected

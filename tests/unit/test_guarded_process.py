@@ -101,7 +101,7 @@ def test_the_child_ignores_the_signals_of_an_orderly_stop(shared: GuardedProcess
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"])
-def test_libraries_use_one_thread_in_the_child_only(shared: GuardedProcess, name: str) -> None:
+def test_libraries_use_one_thread(shared: GuardedProcess, name: str) -> None:
     assert shared.call(("environment", name), 30) == "1"
 
 
@@ -135,16 +135,18 @@ def test_cpu_beyond_the_limit_kills_the_child() -> None:
         (handlers.make_never, 0.1, ChildTimeout, "took longer than 0.1 s"),
     ],
 )
-def test_a_failed_start_says_why_and_leaves_no_child(
+def test_a_failed_start_says_why_and_leaves_nothing_behind(
     make_handler: Callable[[], Callable[[Any], Any]],
     start_timeout_s: float,
     error: type[Exception],
     text: str,
 ) -> None:
     child = GuardedProcess(make_handler, name="failing", start_timeout_s=start_timeout_s)
+    environment = dict(os.environ)
     with pytest.raises(error, match=text):
         child.start()
     assert not child.alive
+    assert dict(os.environ) == environment
 
 
 def test_close_ends_an_idle_child_and_may_be_repeated(child: GuardedProcess) -> None:

@@ -81,7 +81,7 @@ class MllmStage:
     def _conclude(self, media: AnomalousMedia, result: VerifyResult, watch: Stopwatch) -> Outcome:
         policy = self._bundle.policy
         p12 = policy.fuse12(*_first_two(media))
-        opinion = _probability(result.report)
+        opinion = probability(result.report)
         final = policy.final_score(p12, opinion)
         score = StageScore(
             stage=STAGE,
@@ -101,8 +101,8 @@ class MllmStage:
         )
         if result.report is None:
             return self._verdicts.escalated(case, [reason(result.failure or ReasonCode.UNCERTAIN, result.detail)])
-        outcome = policy.stage3_outcome(p12, final, _is_authentic(result.report))
-        return self._verdicts.decided(case, outcome, _explain(outcome, p12, final, result.report))
+        outcome = policy.stage3_outcome(p12, final, is_authentic(result.report))
+        return self._verdicts.decided(case, outcome, explain(outcome, p12, final, result.report))
 
     def _keep_trace(self, result: VerifyResult) -> tuple[EvidenceRef, ...]:
         """The model's answer as it came, for whoever questions the verdict."""
@@ -122,20 +122,22 @@ def _first_two(media: AnomalousMedia) -> tuple[float | None, float | None]:
     return classifier, media.spectral.score
 
 
-def _is_authentic(report: ForensicReport) -> bool | None:
+def is_authentic(report: ForensicReport) -> bool | None:
+    """What the verdict says; None for undetermined."""
     if report.hypothesis is Hypothesis.UNDETERMINED:
         return None
     return report.hypothesis is Hypothesis.AUTHENTIC
 
 
-def _probability(report: ForensicReport | None) -> float | None:
+def probability(report: ForensicReport | None) -> float | None:
     """P(synthetic) as the model states it; it moves the score only where the policy gives it weight."""
     if report is None or report.hypothesis is Hypothesis.UNDETERMINED:
         return None
-    return 1.0 - report.confidence if _is_authentic(report) else report.confidence
+    return 1.0 - report.confidence if is_authentic(report) else report.confidence
 
 
-def _explain(outcome: Verdict, p12: float, final: float, report: ForensicReport) -> list[Reason]:
+def explain(outcome: Verdict, p12: float, final: float, report: ForensicReport) -> list[Reason]:
+    """The numbers behind the outcome, then the model's own words."""
     code = {
         Verdict.BLOCK: ReasonCode.SYNTHETIC_CONFIRMED,
         Verdict.PASS: ReasonCode.AUTHENTIC_CONFIRMED,

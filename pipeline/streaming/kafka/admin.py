@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -41,6 +41,7 @@ _NOT_YET = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
     }
 )
@@ -113,7 +114,8 @@ class TopicAdmin:
     """
 
     def __init__(self, config: Mapping[str, Any], timeout_s: float = 10.0) -> None:
-        self._client = AdminClient(dict(config))
+        self._config = dict(config)
+        self._client = AdminClient(self._config)
         self._where = f"Kafka at {config.get('bootstrap.servers')}"
         self._timeout_s = timeout_s
 
@@ -284,19 +286,20 @@ class TopicAdmin:
     def _committed(self, group: str, partitions: Sequence[PartitionId]) -> dict[PartitionId, int]:
         if not partitions:
             return {}
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(*p) for p in partitions])
+        # Not AdminClient.list_consumer_group_offsets: librdkafka's, up to 2.16 at least, ends the process with
+        # SIGSEGV when the group's coordinator moves, and does on a cluster's first group (its issue 5040).
+        # A consumer that subscribes to nothing is no member of the group.
+        consumer = Consumer({**self._config, "group.id": group, "enable.auto.commit": False})
+        wanted = [TopicPartition(*p) for p in partitions]
 
         def ask() -> dict[PartitionId, int]:
-            futures = self._call(
-                "list group offsets",
-                self._client.list_consumer_group_offsets,
-                [request],
-                request_timeout=self._timeout_s,
-            )
-            committed = self._result(f"offsets of group {group}", futures[group]).topic_partitions
-            return {PartitionId(p.topic, p.partition): p.offset for p in committed}
+            found = self._call(f"offsets of group {group}", consumer.committed, wanted, timeout=self._timeout_s)
+            return {PartitionId(p.topic, p.partition): p.offset for p in found}
 
-        return self._patiently(ask)
+        try:
+            return self._patiently(ask)
+        finally:
+            consumer.close()
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         deadline_s = time.monotonic() + self._timeout_s
@@ -312,7 +315,7 @@ class TopicAdmin:
         try:
             return function(*args, **kwargs)
         except KafkaException as error:
-            raise AdminError(f"{self._where}: {action}: {error}") from error
+            raise self._error(action, error) from error
 
     def _result(self, action: str, future: Future[Any]) -> Any:
         try:
@@ -321,8 +324,11 @@ class TopicAdmin:
         except FutureTimeoutError as error:
             raise AdminError(f"{self._where}: {action}: no answer after {self._timeout_s:g} s") from error
         except KafkaException as error:
-            kind = _NotYetError if error.args[0].code() in _NOT_YET else AdminError
-            raise kind(f"{self._where}: {action}: {error}") from error
+            raise self._error(action, error) from error
+
+    def _error(self, action: str, error: KafkaException) -> AdminError:
+        kind = _NotYetError if error.args[0].code() in _NOT_YET else AdminError
+        return kind(f"{self._where}: {action}: {error}")
 
 
 def _replication_factor(topic: TopicMetadata) -> int:

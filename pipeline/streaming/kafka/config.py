@@ -110,6 +110,7 @@ class KafkaSettings(BaseModel):
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "log_level": 2,
         }
 
     def plain_producer(self) -> dict[str, Any]:

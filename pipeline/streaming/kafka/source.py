@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ class KafkaSource:
 
     def __init__(self, config: dict[str, Any]) -> None:
         """`config` as made by KafkaSettings.consumer."""
-        self._consumer = Consumer(config, logger=None)
+        self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
         self._listener: AssignmentListener | None = None
         self._closed = False
 

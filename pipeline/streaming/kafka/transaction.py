@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class KafkaTransaction:
 
     def open(self) -> None:
         """See Ledger. Ends what an earlier producer of this id left open."""
-        self._producer = Producer(self._config, logger=None)
+        self._producer = Producer(self._config, logger=logging.getLogger("librdkafka"))
         try:
             self._producer.init_transactions(_INIT_TIMEOUT_S)
         except KafkaException as error:

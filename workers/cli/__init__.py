@@ -1,0 +1,7 @@
+"""The command line `mediasieve`."""
+
+from __future__ import annotations
+
+from workers.cli.main import main
+
+__all__ = ["main"]

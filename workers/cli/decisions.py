@@ -1,0 +1,65 @@
+"""`mediasieve decisions`: what the fleet decided, as the SIEM sees it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.streaming.codec import TopicNames
+from pipeline.streaming.kafka.client import RecordReader
+from pipeline.streaming.transport import RawRecord
+from schemas.decision import Decision, Outcome
+from schemas.ocsf import decision_from_finding
+from schemas.topics import DECISION_TOPICS
+from workers.cli.common import Bootstrap, Json, settings_for
+
+_STYLE = {Outcome.BLOCK: "bold red", Outcome.ESCALATE: "yellow", Outcome.PASS: "green"}
+
+
+def decisions(
+    bootstrap: Bootstrap = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Only what comes from now on.")] = False,
+    json: Json = False,
+) -> None:
+    """Print decisions; --json gives the OCSF Detection Findings byte for byte.
+
+    Example: mediasieve decisions --follow --json | jq .severity
+    """
+    settings = settings_for(bootstrap)
+    names = TopicNames(settings.kafka.topic_prefix)
+    topics = [names.physical(t) for t in DECISION_TOPICS.values()]
+    with RecordReader(settings.kafka, topics, from_end=new) as reader:
+        try:
+            if not follow:
+                for record in reader.to_end():
+                    _print(record, json)
+                return
+            while True:
+                found = reader.poll(0.2)
+                if found is not None:
+                    _print(found, json)
+        except KeyboardInterrupt:
+            return
+
+
+def describe(decision: Decision) -> Text:
+    """One line for a person."""
+    admission = decision.admission
+    scores = " ".join(f"{s.stage}={s.score:.2f}" if s.score is not None else f"{s.stage}=-" for s in decision.scores)
+    outcome = f"{decision.outcome}{f'/{decision.risk}' if decision.risk else ''}"
+    line = Text(f"{outcome:<17}", style=_STYLE[decision.outcome])
+    line.append(f" {admission.media_id}  {decision.reasons[0].code}  {scores}  {admission.uri}", style="default")
+    return line
+
+
+def _print(record: RawRecord, json: bool) -> None:
+    if json:
+        sys.stdout.buffer.write(record.value + b"\n")
+        sys.stdout.buffer.flush()
+    else:
+        Console(soft_wrap=True).print(describe(decision_from_finding(record.value)))

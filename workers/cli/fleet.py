@@ -1,0 +1,51 @@
+"""`mediasieve up` and `mediasieve worker`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from schemas.types import StageName
+from workers.cli.common import Bootstrap, settings_for
+from workers.fleet import Fleet
+
+
+def worker(name: Annotated[StageName, typer.Argument(help="classifier, spectral or mllm")]) -> None:
+    """Run one worker in this process until SIGTERM; logs are JSON on standard error.
+
+    Exit codes: 0 drained; 2 settings or bundle; 3 fenced; 4 the stage failed; 5 dead-letter limit; 6 a record of
+    a newer release; 70 the loop hung.
+
+    Example: MEDIASIEVE_KAFKA__BOOTSTRAP=kafka:9092 mediasieve worker spectral
+    """
+    os.execv(sys.executable, [sys.executable, "-m", f"workers.{name}"])  # noqa: S606 - children import the main module again: a light one
+
+
+def up(
+    bootstrap: Bootstrap = None,
+    classifier: Annotated[int, typer.Option(help="Classifier workers.", min=0)] = 1,
+    spectral: Annotated[int, typer.Option(help="Spectral workers (each with a process a core).", min=0)] = 1,
+    mllm: Annotated[int, typer.Option(help="MLLM workers.", min=0)] = 1,
+    logs: Annotated[Path, typer.Option(help="Folder of the workers' logs.")] = Path("var/logs"),
+) -> None:
+    """Run the whole fleet on this machine against an existing Kafka until Ctrl-C; one that ends stops all.
+
+    Example: mediasieve up --bootstrap localhost:9092 --classifier 2
+    """
+    settings = settings_for(bootstrap)
+    replicas = {StageName.CLASSIFIER: classifier, StageName.SPECTRAL: spectral, StageName.MLLM: mllm}
+    with Fleet(replicas, {"MEDIASIEVE_KAFKA__BOOTSTRAP": settings.kafka.bootstrap}, logs) as fleet:
+        fleet.wait_ready()
+        Console().print(f"{len(fleet.members)} workers ready; logs in {logs}; Ctrl-C drains them")
+        try:
+            while True:
+                fleet.check()
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            Console().print("draining")

@@ -1,0 +1,56 @@
+"""`mediasieve`: one command line for producers, operators and reviewers.
+
+Exit codes: 0 done; 1 what was asked did not come out well (each command's help says when); 2 wrong usage,
+settings or bundle. A worker has more, see `mediasieve worker --help`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from pipeline.detection.bundle import BundleError
+from pipeline.settings import SettingsInvalid
+from pipeline.streaming.kafka.admin import AdminError
+from pipeline.streaming.kafka.client import KafkaUnavailable
+from pipeline.streaming.kafka.deadletter import NotReplayable
+from workers.cli.bundle import app as bundle_app
+from workers.cli.deadletter import app as deadletter_app
+from workers.cli.decisions import decisions
+from workers.cli.demo import demo
+from workers.cli.fleet import up, worker
+from workers.cli.inspect import inspect
+from workers.cli.publish import publish
+from workers.cli.topics import app as topics_app
+from workers.fleet import FleetFailed
+
+app = typer.Typer(
+    name="mediasieve",
+    help="Finds synthetic media in tiers, cheap first, on Kafka.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(demo)
+app.command()(up)
+app.command()(worker)
+app.command()(publish)
+app.command()(decisions)
+app.command()(inspect)
+app.add_typer(topics_app, name="topics")
+app.add_typer(deadletter_app, name="deadletter")
+app.add_typer(bundle_app, name="bundle")
+
+_FOR_PEOPLE = (SettingsInvalid, BundleError, KafkaUnavailable, AdminError, NotReplayable, FleetFailed)
+
+
+def main() -> None:
+    """Run the command line; an error that a person can mend is one clear text, without a traceback."""
+    try:
+        app()
+    except _FOR_PEOPLE as error:
+        Console(stderr=True).print(f"mediasieve: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, SettingsInvalid | BundleError) else 1)
