@@ -286,8 +286,8 @@ class TopicAdmin:
     def _committed(self, group: str, partitions: Sequence[PartitionId]) -> dict[PartitionId, int]:
         if not partitions:
             return {}
-        # Not AdminClient.list_consumer_group_offsets: librdkafka's, up to 2.16 at least, ends the process with
-        # SIGSEGV when the group's coordinator moves, and does on a cluster's first group (its issue 5040).
+        # Not AdminClient.list_consumer_group_offsets: librdkafka 2.16.0 ends the process with SIGSEGV when a
+        # broker answers NOT_COORDINATOR, as it does to a new cluster's first group (librdkafka issue 5040).
         # A consumer that subscribes to nothing is no member of the group.
         consumer = Consumer({**self._config, "group.id": group, "enable.auto.commit": False})
         wanted = [TopicPartition(*p) for p in partitions]

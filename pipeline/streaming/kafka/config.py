@@ -119,6 +119,7 @@ class KafkaSettings(BaseModel):
             "enable.idempotence": True,
             "linger.ms": 5,
             "message.max.bytes": DEAD_LETTER_MAX_BYTES,
+            "log_level": 2,
         }
 
     def transactional_producer(self, transactional_id: str) -> dict[str, Any]:
