@@ -69,15 +69,16 @@ soak: venv ## Run the long fault tests
 
 .PHONY: bench
 bench: venv ## Run every benchmark in tests/bench; each prints ratios
-	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
 .PHONY: lint
-lint: venv ## Check style, types, import rules and the generated schemas
+lint: venv ## Check style, types, import rules and what is generated from code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m workers.reference --check
 
 .PHONY: schemas
 schemas: venv ## Write the JSON Schemas again from the models

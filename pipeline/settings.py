@@ -51,7 +51,6 @@ class FleetSettings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        nested_model_default_partial_update=True,
     )
 
     kafka: KafkaSettings = KafkaSettings()

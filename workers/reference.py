@@ -20,15 +20,16 @@ from workers.settings import Settings
 ROOT = Path(__file__).parents[1]
 Schema: TypeAlias = Mapping[str, Any]
 
+_KINDS = {"array": "list", "object": "table"}
 _DERIVED = "<!-- Derived: python -m workers.reference -->\n"
 _SETTINGS_HEAD = f"""{_DERIVED}
 # Settings
 
-Every process of the fleet reads the same settings: the environment first, then the TOML file that `{CONFIG_VARIABLE}`
-names, then the defaults below. A variable that is no setting, and a value that is out of bounds, end the process
-with exit code 2 and one line for each fault. Lists and tables are JSON in a variable, for example
-`{PREFIX}CLASSIFIER__FETCH__FILE_ROOTS='["/srv/media"]'`. In the file, `{PREFIX}KAFKA__BOOTSTRAP` is `bootstrap` in
-the section `[kafka]`.
+Every process of the fleet reads the same settings: the environment first, then the TOML file that
+`{CONFIG_VARIABLE}` names, then the defaults below. A variable that is no setting and a value out of bounds
+end the process with exit code 2 and one line for each fault. Lists and tables are JSON in a variable, for example
+`{PREFIX}CLASSIFIER__FETCH__FILE_ROOTS='["/srv/media"]'`. In the file, `{PREFIX}KAFKA__BOOTSTRAP` is
+`bootstrap` in the section `[kafka]`.
 
 Secrets are never shown, here or in an error.
 
@@ -45,18 +46,13 @@ Each worker serves them at `/metrics` of its health port, in the Prometheus text
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting. `path` is its place in the file; `within` is its variable's path where that holds JSON."""
+    """One setting and the environment variable that sets it, alone or as a part of its JSON."""
 
-    path: tuple[str, ...]
-    within: tuple[str, ...]
+    name: str
+    variable: str
     default: str
     allowed: str
     meaning: str
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it, alone or as a part of its JSON."""
-        return variable(self.within)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +64,18 @@ class Section:
     rows: tuple[Row, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a model lies in the file; `in_json`: all below it is JSON in the one `variable`."""
+
+    path: tuple[str, ...]
+    variable: tuple[str, ...]
+    in_json: bool = False
+
+    def below(self, name: str) -> _Place:
+        return _Place((*self.path, name), self.variable if self.in_json else (*self.variable, name), self.in_json)
+
+
 def variable(path: Sequence[str]) -> str:
     """`("kafka", "bootstrap")` -> `MEDIASIEVE_KAFKA__BOOTSTRAP`."""
     return PREFIX + "__".join(path).upper()
@@ -75,7 +83,7 @@ def variable(path: Sequence[str]) -> str:
 
 def sections() -> list[Section]:
     """Every settings model in order of its place; the fields that lie outside a model come first."""
-    return list(_Walk(Settings.model_json_schema()).sections((), (), {}))
+    return list(_Walk(Settings.model_json_schema()).sections())
 
 
 def settings_page() -> str:
@@ -84,7 +92,8 @@ def settings_page() -> str:
     for section in sections():
         parts += [f"## {section.title}\n\n{section.meaning}\n\n"]
         parts += ["| setting | variable | default | allowed | meaning |\n|---|---|---|---|---|\n"]
-        parts += [_line(_name(row), f"`{row.variable}`", row.default, row.allowed, row.meaning) for row in section.rows]
+        for row in section.rows:
+            parts += [_line(f"`{row.name}`", f"`{row.variable}`", row.default, row.allowed, row.meaning)]
         parts += ["\n"]
     return "".join(parts).rstrip("\n") + "\n"
 
@@ -132,71 +141,75 @@ class _Walk:
         self._root = schema
         self._definitions: Schema = schema["$defs"]
 
-    def sections(self, path: tuple[str, ...], within: tuple[str, ...], given: Schema) -> Iterator[Section]:
-        yield from self._section(self._root, "fleet", path, within, given)
+    def sections(self) -> Iterator[Section]:
+        return self._section(self._root, "fleet", "", _Place((), ()))
 
-    def _section(
-        self, model: Schema, title: str, path: tuple[str, ...], within: tuple[str, ...], given: Schema
-    ) -> Iterator[Section]:
-        """`given`: what the place that holds the model sets in it; it wins over the model's own defaults."""
-        in_json = path != within
+    def _section(self, model: Schema, title: str, purpose: str, place: _Place) -> Iterator[Section]:
         rows: list[Row] = []
         nested: list[Iterator[Section]] = []
         for name, field in model["properties"].items():
-            below, below_within = (*path, name), within if in_json else (*within, name)
-            default = given.get(name, field.get("default"))
-            known = name in given or "default" in field
-            inner = list(self._models(field))
-            for definition, each in inner:
-                # One model of a choice, or one value of a table: its own name tells it apart.
-                label = f" ({definition['title']})" if len(inner) > 1 else ""
-                inner_path = (*below, "NAME") if each else below
-                inner_given = default if isinstance(default, Mapping) and len(inner) == 1 and not each else {}
-                heading = f"{'.'.join(inner_path)}{label}"
-                nested.append(self._section(definition, heading, inner_path, below_within, inner_given))
-            if not inner or inner[0][1]:
+            below = place.below(name)
+            purpose_below = _sentence(field.get("description", ""))
+            values = self._model_of_values(field)
+            models = [m for choice in _choices(field) if (m := self._model(choice))]
+            for each in models:
+                heading = ".".join(below.path) + (f" ({each['title']})" if len(models) > 1 else "")
+                nested.append(self._section(each, heading, purpose_below, below))
+            if values is not None:
+                entry = _Place((*below.path, "NAME"), below.variable, in_json=True)
+                nested.append(self._section(values, ".".join(entry.path), purpose_below, entry))
+            if not models:
                 required = name in model.get("required", ())
-                rows.append(Row(below, below_within, _default(default, known, required, field), *_about(field)))
+                rows.append(Row(name, variable(below.variable), _default(field, required), *self._about(field)))
         if rows:
-            yield Section(title, " ".join(model.get("description", "").split()), tuple(rows))
+            yield Section(title, f"{purpose} {' '.join(model.get('description', '').split())}".strip(), tuple(rows))
         for inside in nested:
             yield from inside
 
-    def _models(self, field: Schema) -> Iterator[tuple[Schema, bool]]:
-        """Settings models that a field holds: itself, one of a choice, or (True) as each value of a table."""
-        for choice in (field, *field.get("anyOf", ()), *field.get("oneOf", ()), *field.get("allOf", ())):
-            if "$ref" in choice:
-                definition = self._definitions[choice["$ref"].rpartition("/")[2]]
-                if "properties" in definition:
-                    yield definition, False
-        values = field.get("additionalProperties")
-        if isinstance(values, Mapping) and "$ref" in values:
-            yield self._definitions[values["$ref"].rpartition("/")[2]], True
+    def _resolved(self, choice: Schema) -> Schema:
+        found: Schema = self._definitions[choice["$ref"].rpartition("/")[2]] if "$ref" in choice else choice
+        return found
+
+    def _model(self, choice: Schema) -> Schema | None:
+        """The settings model that a field, or one of its choices, is."""
+        found = self._resolved(choice)
+        return found if "properties" in found else None
+
+    def _model_of_values(self, field: Schema) -> Schema | None:
+        """The settings model that each value of a table is."""
+        by_pattern = field.get("patternProperties", {}).values()
+        found = [m for value in (field.get("additionalProperties"), *by_pattern) if value and (m := self._model(value))]
+        return found[0] if found else None
+
+    def _about(self, field: Schema) -> tuple[str, str]:
+        """What is allowed, and the meaning."""
+        if _is_secret(field):
+            return "secret", field["description"]
+        allowed = (_allowed(self._resolved(c)) for c in _choices(field) if c.get("type") != "null")
+        return " or ".join(allowed), field.get("description", "picks this choice" if "const" in field else "")
 
 
-def _default(value: Any, known: bool, required: bool, field: Schema) -> str:
+def _choices(field: Schema) -> Sequence[Schema]:
+    choices: Sequence[Schema] = field.get("anyOf") or field.get("oneOf") or field.get("allOf") or [field]
+    return choices
+
+
+def _default(field: Schema, required: bool) -> str:
+    """The model's own default. One that is computed depends on the machine, so it is not shown."""
     if required:
         return "required"
-    if not known:
+    if "default" not in field:
         return "`{}`" if field.get("type") == "object" else "computed at start"
+    value = field["default"]
     if value is None:
         return "none"
     if _is_secret(field):
         return "`***`"
-    if field.get("uniqueItems"):
-        value = sorted(value)
-    return f"`{json.dumps(value)}`"
+    return f"`{json.dumps(sorted(value) if field.get('uniqueItems') else value)}`"
 
 
 def _is_secret(field: Schema) -> bool:
-    return any(choice.get("writeOnly") for choice in (field, *field.get("anyOf", ())))
-
-
-def _about(field: Schema) -> tuple[str, str]:
-    """What is allowed, and the meaning."""
-    choices = [choice for choice in field.get("anyOf", [field]) if choice.get("type") != "null"]
-    allowed = " or ".join(dict.fromkeys(filter(None, map(_allowed, choices))))
-    return ("secret" if _is_secret(field) else allowed), field.get("description", "")
+    return any(choice.get("writeOnly") for choice in _choices(field))
 
 
 def _allowed(choice: Schema) -> str:
@@ -205,16 +218,15 @@ def _allowed(choice: Schema) -> str:
         return f"`{choice['const']}`"
     if "enum" in choice:
         return ", ".join(f"`{value}`" for value in choice["enum"])
+    kind: str = choice.get("format") or choice["type"]
     signs = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
     bounds = [f"{sign} {choice[key]}" for key, sign in signs if key in choice]
-    if "pattern" in choice:
-        bounds.append(f"`{choice['pattern']}`")
-    kind: str = choice.get("format") or choice.get("type", "")
-    return ", ".join((kind, *bounds)) if bounds else kind
+    pattern = [f"`{choice['pattern']}`"] if "pattern" in choice else []
+    return ", ".join((_KINDS.get(kind, kind), *bounds, *pattern))
 
 
-def _name(row: Row) -> str:
-    return f"`{row.path[-1]}`"
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""
 
 
 def _line(*cells: str) -> str:

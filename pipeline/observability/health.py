@@ -28,7 +28,7 @@ class HealthSettings(BaseModel):
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 in a container")
     port: int = Field(default=0, ge=0, le=65535, description="0: any free port, named in the first log line")
-    live_after_s: float = Field(default=30.0, gt=0, description="a loop that has not turned for so long is not live")
+    live_after_s: float = Field(default=60.0, gt=0, description="a loop that has not turned for so long is not live")
     exit_after_s: float = Field(
         default=120.0, gt=0, description="a loop that has not turned for so long ends the process"
     )

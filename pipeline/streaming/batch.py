@@ -16,12 +16,16 @@ from pipeline.streaming.partitions import Entry, State
 
 
 class BatchLimits(BaseModel):
-    """When a batch closes. The item that does not fit begins the next batch."""
+    """When a batch closes, and how much is in flight at once. The item that does not fit begins the next batch.
+
+    The unit of cost is the stage's: declared bytes for the classifier, pixels for the others.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_items: int = Field(default=1, ge=1, le=4096, description="items in a batch")
-    max_cost: int = Field(default=64_000_000, ge=1, description="sum of item costs in a batch (pixels)")
+    max_cost: int = Field(default=64_000_000, ge=1, description="sum of item costs in a batch")
+    max_cost_in_flight: int = Field(default=1_000_000_000, ge=1, description="sum of item costs in flight at once")
     max_wait_s: float = Field(default=0.02, ge=0, le=60, description="age of the first item at which a batch closes")
 
 
@@ -56,6 +60,7 @@ class Batcher:
         self._credit = dict.fromkeys(self._lanes, 0)
         self._lane_flight: Counter[str] = Counter()
         self._tenant_flight: Counter[str] = Counter()
+        self._cost_flight = 0
 
     @property
     def in_flight(self) -> int:
@@ -81,6 +86,7 @@ class Batcher:
         """These are no longer in flight, whatever came of them."""
         for entry in entries:
             self._lane_flight[entry.lane] -= 1
+            self._cost_flight -= entry.cost
             self._tenant_flight[_tenant(entry)] -= 1
 
     def keep(self, wanted: Callable[[Entry], bool]) -> None:
@@ -121,7 +127,7 @@ class Batcher:
                 break
             if not self._may_go(entry, batch, now_s):
                 continue
-            if batch and (cost + entry.cost > self._limits.max_cost or entry.alone):
+            if not self._fits(entry, batch, cost):
                 break
             batch.append(entry)
             cost += entry.cost
@@ -135,6 +141,13 @@ class Batcher:
         tenant = _tenant(entry)
         flying = self._tenant_flight[tenant] + sum(_tenant(e) == tenant for e in batch)
         return flying < self._quota(tenant)
+
+    def _fits(self, entry: Entry, batch: list[Entry], cost: int) -> bool:
+        """The largest item still goes when it is alone."""
+        if batch and (cost + entry.cost > self._limits.max_cost or entry.alone):
+            return False
+        flying = self._cost_flight + cost
+        return flying == 0 or flying + entry.cost <= self._limits.max_cost_in_flight
 
     def _closes(self, batch: list[Entry], now_s: float) -> bool:
         return (
@@ -154,6 +167,7 @@ class Batcher:
         for entry in batch:
             entry.state = State.IN_FLIGHT
             self._lane_flight[entry.lane] += 1
+            self._cost_flight += entry.cost
             self._tenant_flight[_tenant(entry)] += 1
 
     def _charge(self, served: Lane) -> None:

@@ -90,6 +90,12 @@ class Committer:
             log.marked = True
         return True
 
+    def rewind(self) -> None:
+        """Only the broker knows what was committed: read again from there, in a new epoch."""
+        for tp, committed in self._source.rewind([log.tp for log in self._partitions]).items():
+            log = self._partitions.assign(tp, committed)
+            log.marked, log.careful_left = log.note.open, 0
+
     def _point(self, log: PartitionLog, finished: int, *, release: bool) -> CommitPoint | None:
         offset = log.commit_offset(finished)
         still_begun = any(e.state is State.IN_FLIGHT or e.kills for e in log.entries)
@@ -114,7 +120,7 @@ class Committer:
             return False
         except OutcomeUnknown:
             self.unknown += 1
-            self._rewind()
+            self.rewind()
             return False
         self._aborting_since_s = None
         self.commits += 1
@@ -127,9 +133,3 @@ class Committer:
         self._aborting_since_s = self._aborting_since_s or now_s
         if now_s - self._aborting_since_s > self._give_up_s:
             raise Fenced(f"commits were aborted for {self._give_up_s:.0f} s on end, the last time: {error}") from error
-
-    def _rewind(self) -> None:
-        """Only the broker knows what was committed: read again from there, in a new epoch."""
-        for tp, committed in self._source.rewind([log.tp for log in self._partitions]).items():
-            log = self._partitions.assign(tp, committed)
-            log.marked, log.careful_left = log.note.open, 0

@@ -78,9 +78,10 @@ class Note:
         """A note of another program counts as none."""
         try:
             data = orjson.loads(text or "{}")
-            return Note(bool(data.get("open")), int(data.get("solo", 0)), int(data.get("accept", 0)))
+            note = Note(bool(data.get("open")), int(data.get("solo", 0)), int(data.get("accept", 0)))
         except (ValueError, TypeError, AttributeError):
             return Note()
+        return note if 0 <= note.solo < 2**63 and 0 <= note.accept < 2**63 else Note()
 
 
 @dataclass(slots=True)
@@ -109,6 +110,10 @@ class PartitionLog:
     def has_waiting(self) -> bool:
         """True when a record has not been begun."""
         return any(e.state is State.WAITING for e in self.entries)
+
+    def has_due(self, now_s: float) -> bool:
+        """True when a record that has not been begun need not wait for its time."""
+        return any(e.state is State.WAITING and e.not_before_s <= now_s for e in self.entries)
 
     def commit_offset(self, finished: int) -> int | None:
         """The next offset to read once the first `finished` entries are committed; None: nothing to say.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -199,7 +199,13 @@ class Runner:
         limit = max(1, min((r for r in rooms if r > 0), default=1))
         busy = self._tickets or self._finished_since_s is not None
         timeout_s = 0.003 if busy else 0.01 if self._batcher.waiting else 0.1
+        rewinds = self._committer.unknown
         polled = self._source.poll(timeout_s, limit)
+        if self._committer.unknown > rewinds:
+            # A revoke inside the poll ended in a rewind: nobody knows which records were fetched before it.
+            self._committer.rewind()
+            self._batcher.keep(self._partitions.is_current)
+            return
         for tp, position in polled.ends.items():
             log = self._partitions.get(tp)
             if log is not None:
@@ -234,26 +240,30 @@ class Runner:
     def _feed(self) -> None:
         if self._solo_ticket in self._tickets:
             return
-        careful = self._careful_head()
+        now_s = self._clock.monotonic_s()
+        careful = self._careful_log(now_s)
         if careful is not None:
-            self._feed_careful(careful)
+            self._feed_careful(careful, now_s)
             return
         if not self._mark_new():
             return
         while self._executor.free_slots() > 0:
-            batch = self._batcher.next_batch(self._clock.monotonic_s())
+            batch = self._batcher.next_batch(now_s)
             if not batch:
                 return
             self._submit(batch)
 
-    def _careful_head(self) -> PartitionLog | None:
-        """A partition whose last reader did not end well and that has something to do."""
-        return next((log for log in self._partitions if log.careful_left > 0 and log.entries), None)
+    def _careful_log(self, now_s: float) -> PartitionLog | None:
+        """A partition whose last reader did not end well and that has a record to run now.
 
-    def _feed_careful(self, log: PartitionLog) -> None:
+        One that only waits (a retry not yet due) holds nobody up.
+        """
+        return next((log for log in self._partitions if log.careful_left > 0 and log.has_due(now_s)), None)
+
+    def _feed_careful(self, log: PartitionLog, now_s: float) -> None:
         """After a crash: one record at a time in the whole process, each noted before it is begun."""
         head = log.entries[0]
-        ready = head.state is State.WAITING and head.not_before_s <= self._clock.monotonic_s()
+        ready = head.state is State.WAITING and head.not_before_s <= now_s
         if self._tickets or not ready or not self._may_commit() or self._executor.free_slots() == 0:
             return
         again = log.committed == head.raw.offset
@@ -307,8 +317,17 @@ class Runner:
             self._split(current, completed.crash)
             return
         outcomes = dict(zip(map(id, batch), completed.outcomes, strict=True))
+        if completed.ticket == self._solo_ticket:
+            self._came_back(current)
         for entry in current:
             self._finish(entry, outcomes[id(entry)])
+
+    def _came_back(self, entries: list[Entry]) -> None:
+        """A record run alone did not end the process: its mark must not count against it at the next try."""
+        for entry in entries:
+            log = self._partitions.get(entry.tp)
+            assert log is not None  # noqa: S101 - the entry is current
+            log.note = replace(log.note, solo=log.note.solo - 1)
 
     def _split(self, entries: list[Entry], crash: str) -> None:
         """The process that held these died: each runs alone now; one that kills twice alone is given up."""

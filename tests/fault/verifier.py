@@ -94,12 +94,14 @@ class Reader:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "isolation.level": isolation,
+                "enable.partition.eof": True,  # says where a partition ends, markers of transactions included
                 "log_level": 2,
             }
         )
         known = self._consumer.list_topics(timeout=READ_TIMEOUT_S).topics
         self.partitions = [TopicPartition(t, p, 0) for t in topics for p in known[t].partitions]
         self._consumer.assign(self.partitions)
+        self._reached: dict[tuple[str, int], int] = {}
 
     def poll(self, timeout_s: float) -> list[Message]:
         """What has come; errors of a broker that is away are passed over, it comes back."""
@@ -108,6 +110,8 @@ class Reader:
             error = message.error()
             if error is None:
                 found.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._reached[message.topic() or "", message.partition() or 0] = message.offset() or 0
             elif error.fatal() or error.code() == KafkaError.OFFSET_OUT_OF_RANGE:
                 raise SystemExit(f"verifier cannot read: {error}")
         return found
@@ -115,16 +119,13 @@ class Reader:
     def until(self, ends: dict[tuple[str, int], int]) -> Iterator[Message]:
         """Everything up to these end offsets."""
         deadline_s = time.monotonic() + READ_TIMEOUT_S
-        while any(self._position(tp) < end for tp, end in ends.items()):
+        while any(self._reached.get(tp, 0) < end for tp, end in ends.items()):
             if time.monotonic() > deadline_s:
                 raise SystemExit(f"verifier did not reach {ends} in {READ_TIMEOUT_S:.0f} s")
             yield from self.poll(0.2)
 
     def close(self) -> None:
         self._consumer.close()
-
-    def _position(self, tp: tuple[str, int]) -> int:
-        return max(0, self._consumer.position([TopicPartition(*tp)])[0].offset)
 
 
 def settled_ends(bootstrap: str, partitions: Sequence[TopicPartition]) -> tuple[dict[tuple[str, int], int], float]:

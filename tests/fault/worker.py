@@ -15,7 +15,7 @@ from pipeline.app import WorkerSpec, run_worker
 from pipeline.settings import load_settings
 from pipeline.streaming.clock import Deadline
 from pipeline.streaming.kafka.transaction import KafkaTransaction
-from pipeline.streaming.runner import HOOKS, Hook
+from pipeline.streaming.runner import HOOKS
 from pipeline.streaming.transport import CommitPoint, Member, OutRecord, TopicPartition
 from schemas.types import StageName
 from tests.fault.stages import deadly_spectral, direct_classifier

@@ -125,7 +125,7 @@ def running_fleet(
 
 def foreign_producer(bootstrap: str) -> Producer:
     """Knows nothing of us. Its own size limit lies above the topic's, so that the broker is the one to refuse."""
-    return Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "message.max.bytes": 4 * 2**20})
+    return Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "message.max.bytes": 4 * 2**20, "log_level": 0})
 
 
 def command_line(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -19,7 +19,8 @@ from schemas.wire import decode
 from tests.support.kafka import PARTITIONS, TIMEOUT_S
 from tests.support.waiting import wait_until
 
-_READ = (*DECISION_TOPICS.values(), Topic.DEAD_LETTER, *RETRY_DELAYS_S)
+_HANDED_ON = (Topic.SUSPECT, Topic.SUSPECT_PRIORITY, Topic.ANOMALOUS, Topic.ANOMALOUS_PRIORITY)
+_READ = (*DECISION_TOPICS.values(), Topic.DEAD_LETTER, *RETRY_DELAYS_S, *_HANDED_ON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Dead:
 
 
 class Mailbox:
-    """Decisions, dead letters and retries by media id, from the first one on; committed ones only."""
+    """Everything but ingest by media id, from the first record on; committed ones only."""
 
     def __init__(self, bootstrap: str, topics: Mapping[Topic, str]) -> None:
         self._consumer = Consumer(
@@ -64,9 +65,15 @@ class Mailbox:
         self._decided: dict[str, list[Decided]] = defaultdict(list)
         self._dead: dict[str, list[Dead]] = defaultdict(list)
         self._retried: dict[str, list[RawRecord]] = defaultdict(list)
+        self._handed_on: dict[str, list[RawRecord]] = defaultdict(list)
 
     def close(self) -> None:
         self._consumer.close()
+
+    def missing(self, decided: Iterable[str], retried: Iterable[str] = ()) -> list[str]:
+        """Those of the media ids that have no decision, or no retry, yet."""
+        self._pump()
+        return [m for m in decided if not self._decided[m]] + [m for m in retried if not self._retried[m]]
 
     def decisions(self, media_id: str) -> list[Decided]:
         """All decisions on it so far."""
@@ -82,6 +89,11 @@ class Mailbox:
         """All its records on retry topics so far."""
         self._pump()
         return self._retried[media_id]
+
+    def handed_on(self, media_id: str) -> list[RawRecord]:
+        """All its records from stage to stage so far."""
+        self._pump()
+        return self._handed_on[media_id]
 
     def decided(self, media_id: str, timeout_s: float = TIMEOUT_S) -> Decided:
         """Wait for the first decision on it; a dead letter in its place fails at once."""
@@ -115,6 +127,8 @@ class Mailbox:
             self._dead[letter.media_id].append(Dead(record, letter))
         elif topic in RETRY_DELAYS_S:
             self._retried[(record.header(MEDIA_ID_HEADER) or b"").decode()].append(record)
+        elif topic in _HANDED_ON:
+            self._handed_on[(record.key or b"").decode().partition("/")[2]].append(record)
         else:
             decision = decision_from_finding(record.value)
             self._decided[decision.admission.media_id].append(Decided(topic, record, decision))

@@ -49,8 +49,8 @@ def hold(hosts: Hosts, stack: ExitStack, count: int, attempt: int = 1) -> None:
         stack.enter_context(hosts.visit(HOST, attempt))
 
 
-def test_a_new_host_gets_two_slots_and_four_after_a_success(clock: Clock) -> None:
-    hosts = make(clock)
+def test_a_new_host_gets_two_slots_and_its_full_share_after_a_success(clock: Clock) -> None:
+    hosts = make(clock, max_concurrent=4)
     with ExitStack() as stack:
         hold(hosts, stack, 2)
         refused(hosts, 1, "host busy")

@@ -100,7 +100,7 @@ def test_revoke_finishes_what_is_in_flight_inside_the_deadline() -> None:
     bench = Bench(executor=executor)
     bench.publish("a")
     bench.turn(2)
-    executor.on_wait = lambda: executor.running and executor.finish("a") or None
+    executor.on_wait = lambda: executor.finish("a") if executor.running else None
     bench.source.revoke([INGEST])
     assert bench.out(Topic.SUSPECT) == ["a"]
     assert bench.broker.committed[INGEST].note == "", "left in good order: the next reader need not be careful"
@@ -365,9 +365,9 @@ def _run_until_death(broker: MemoryBroker, poison: str) -> Bench:
     def process(batch: list) -> list:  # type: ignore[type-arg]
         if any(item.media_id == poison for item in batch):
             raise Died
-        return ScriptedProcess(batch)
+        return healthy(batch)
 
-    ScriptedProcess = bench.stage.process
+    healthy = bench.stage.process
     bench.stage.process = process  # type: ignore[method-assign, assignment]
     bench.clock.now_s += 1000
     try:

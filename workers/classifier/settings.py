@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.detection.classifier.backends.onnx import OnnxSettings
 from pipeline.detection.classifier.batching import BatchingSettings
@@ -48,6 +50,12 @@ class ClassifierSettings(BaseModel):
     fetch: FetchSettings = FetchSettings()
     decode: DecodeLimits = DecodeLimits()
     sandbox: SandboxSettings = SandboxSettings()
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _onnx_unless_named(cls, value: Any) -> Any:
+        """So that one setting of the default back end can be given alone."""
+        return {"kind": "onnx"} | value if isinstance(value, dict) else value
 
     def producer(self, source: str) -> ProducerClass:
         """The class configured for a source."""

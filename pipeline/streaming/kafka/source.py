@@ -22,7 +22,9 @@ from pipeline.streaming.transport import (
 
 log = structlog.get_logger(__name__)
 
-_COMMITTED_TIMEOUT_S = 10.0
+_COMMITTED_TIMEOUT_S = 45.0
+"""Longer than a dead member's transaction can hold the offsets: transaction.timeout.ms of 15 s, and 10 s more until
+the broker looks (transaction.abort.timed.out.transaction.cleanup.interval.ms)."""
 
 
 class KafkaSource:

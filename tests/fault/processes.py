@@ -1,0 +1,193 @@
+"""Workers and verifier as processes of a fault test."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import orjson
+
+from schemas.types import StageName
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """Where a worker is struck: the `nth` time it passes hook `at`, not before it has worked for `after_s`."""
+
+    at: str
+    nth: int = 1
+    after_s: float = 0.0
+    signal: str = "SIGKILL"
+
+    @property
+    def arguments(self) -> list[str]:
+        return ["--at", self.at, "--nth", str(self.nth), "--after-s", str(self.after_s), "--signal", self.signal]
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process; `strike` is its fate."""
+
+    stage: StageName
+    process: subprocess.Popen[bytes]
+    journal: Path
+    log_path: Path
+    strike: Strike | None
+
+    @property
+    def hooks(self) -> Counter[str]:
+        """How often each hook was passed; `SIGKILL hook` for the strike."""
+        return Counter(self.journal.read_text().splitlines()) if self.journal.exists() else Counter()
+
+    @property
+    def struck(self) -> bool:
+        """The strike has fallen."""
+        return self.strike is not None and self.hooks[f"{self.strike.signal} {self.strike.at}"] > 0
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def tail(self) -> str:
+        return "\n".join(self.log.splitlines()[-25:])
+
+    def terminate(self, timeout_s: float = 40.0) -> int:
+        """SIGTERM; returns the exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout_s)
+
+
+@dataclass(slots=True)
+class Workers:
+    """Starts workers with one environment; ends what is left when the test is over."""
+
+    home: Path
+    environment: Mapping[str, str]
+    started: list[Worker] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.started:
+            if worker.process.poll() is None:
+                worker.process.kill()
+            worker.process.wait()
+
+    def start(
+        self, stage: StageName, strike: Strike | None = None, *, variant: str = "", mutant: str = ""
+    ) -> Worker:
+        """One more process."""
+        name = f"{len(self.started):02d}-{stage}"
+        journal, log_path = self.home / f"{name}.hooks", self.home / f"{name}.log"
+        command = [sys.executable, "-m", "tests.fault.worker_main", stage.value, "--journal", str(journal)]
+        options = ["--variant", variant, "--mutant", mutant, *(strike.arguments if strike else ())]
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                [*command, *options],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        worker = Worker(stage, process, journal, log_path, strike)
+        self.started.append(worker)
+        return worker
+
+    def drain(self, timeout_s: float = 60.0) -> list[int]:
+        """SIGTERM to all that run; their exit codes."""
+        running = [w for w in self.started if w.process.poll() is None]
+        for worker in running:
+            worker.process.terminate()
+        return [worker.process.wait(timeout_s) for worker in running]
+
+    def hooks(self) -> Counter[str]:
+        """Of all processes that ever ran."""
+        return sum((w.hooks for w in self.started), Counter())
+
+
+class Verification:
+    """The verifier's process."""
+
+    def __init__(self, home: Path, bootstrap: str, prefix: str, sent: Mapping[str, int]) -> None:
+        inputs = home / "inputs.json"
+        inputs.write_bytes(orjson.dumps(dict(sent)))
+        self._out = home / "verifier.jsonl"
+        command = [sys.executable, "-m", "tests.fault.verifier", "--bootstrap", bootstrap, "--prefix", prefix]
+        with self._out.open("wb") as out, (home / "verifier.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*command, "--inputs", str(inputs)], stdin=subprocess.PIPE, stdout=out, stderr=log
+            )
+        self._log = home / "verifier.log"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._stdin.close()
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def lines(self) -> Sequence[dict[str, Any]]:
+        """What it has printed so far."""
+        return [orjson.loads(line) for line in self._out.read_bytes().splitlines() if line.endswith(b"}")]
+
+    @property
+    def missing(self) -> int:
+        """Of the last line; the whole input before the first one."""
+        assert self._process.poll() is None, self._log.read_text()
+        lines = self.lines
+        return int(lines[-1]["missing"]) if lines else sys.maxsize
+
+    def wait_complete(self, timeout_s: float) -> float:
+        """Until nothing is missing, or the time is over; returns the seconds waited."""
+        started_s = time.monotonic()
+        while self.missing and time.monotonic() - started_s < timeout_s:
+            time.sleep(0.2)
+        return time.monotonic() - started_s
+
+    def verdict(self, timeout_s: float = 150.0) -> tuple[int, dict[str, Any]]:
+        """End the reading; exit code and verdict."""
+        self._stdin.close()
+        code = self._process.wait(timeout_s)
+        last = self.lines[-1] if self.lines else {}
+        assert "verdict" in last, self._log.read_text()
+        return code, last["verdict"]
+
+
+def freeze(worker: Worker) -> None:
+    """SIGSTOP."""
+    worker.process.send_signal(signal.SIGSTOP)
+
+
+def thaw(worker: Worker) -> None:
+    """SIGCONT."""
+    worker.process.send_signal(signal.SIGCONT)
+
+
+def shuffled(rng: random.Random, values: Sequence[str]) -> list[str]:
+    """A shuffled copy."""
+    copy = list(values)
+    rng.shuffle(copy)
+    return copy
