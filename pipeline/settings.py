@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -65,14 +69,24 @@ class FleetSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as below
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings calls with all four
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, environment, TOML file."""
         path = os.environ.get(CONFIG_VARIABLE)
         toml = (TomlConfigSettingsSource(settings_cls, Path(path)),) if path else ()
-        return init_settings, env_settings, *toml
+        return init_settings, _Environment(settings_cls), *toml
+
+
+class _Environment(EnvSettingsSource):
+    """Leaves a value that is no JSON to the validation, which names its variable beside all other faults."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
 
 
 S = TypeVar("S", bound=FleetSettings)
@@ -91,7 +105,9 @@ def load_settings(model: type[S]) -> S:
     try:
         settings = model()
     except ValidationError as error:
-        faults += [_fault(e["loc"], e["msg"]) for e in error.errors(include_input=False, include_url=False)]
+        faults += [_fault(e) for e in error.errors(include_url=False)]
+    except tomllib.TOMLDecodeError as error:
+        faults.append(f"{CONFIG_VARIABLE}: {path}: {error}")
     except SettingsError as error:
         faults.append(str(error))
     if faults:
@@ -105,6 +121,9 @@ def _unknown_variables(model: type[FleetSettings]) -> list[str]:
     return [f"{v}: no such setting" for v in sorted(given) if v.partition("__")[0].upper() not in known]
 
 
-def _fault(location: tuple[int | str, ...], message: str) -> str:
-    path = [str(part) for part in location]
-    return f"{PREFIX}{'__'.join(path).upper()} (in the file: {'.'.join(path)}): {message}"
+def _fault(error: ErrorDetails) -> str:
+    """Without the value, which may be a secret."""
+    path = [str(part) for part in error["loc"]]
+    no_json = error["type"].endswith("_type") and isinstance(error["input"], str)
+    hint = "; in the environment: as JSON" if no_json else ""
+    return f"{PREFIX}{'__'.join(path).upper()} (in the file: {'.'.join(path)}): {error['msg']}{hint}"

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -53,6 +53,8 @@ class Storm:
     rebalance_every_s: float = 5.0
     visit_s: float = 1.5
     kill_broker: bool = True
+    broker_dies_at: float = 0.3
+    """Share of the references that is out by then."""
     mutants: Mapping[StageName, str] = field(default_factory=dict)
     protocol: GroupProtocol = GroupProtocol.CONSUMER
     timeout_s: float = 240.0
@@ -159,6 +161,10 @@ def storm_over(broker: EmbeddedKafka, storm: Storm, home: Path) -> dict[str, Any
     bundle = make_bundle(home / "bundle", media, home / "panels")
     create_topics(broker.bootstrap, kafka.topic_prefix)
     sends = make_sends(ingest(kafka), media, storm.references, rng)
+
+    def send(first: int, end: int) -> None:
+        publish(kafka, sends.records[first:end])
+
     started_s = time.monotonic()
     with (
         Workers(home, environment(kafka, home, home / "media", bundle)) as workers,
@@ -166,7 +172,7 @@ def storm_over(broker: EmbeddedKafka, storm: Storm, home: Path) -> dict[str, Any
     ):
         supervisor = Supervisor(workers, storm, plan_strikes(storm, rng))
         visitors = Visitors(kafka, storm)
-        brokers_killed = _rage(broker, kafka, storm, sends.records, supervisor, visitors, verification)
+        brokers_killed = _rage(storm, broker, send, supervisor, visitors)
         stormed_s = time.monotonic() - started_s
         visitors.leave()
         _settle(storm, supervisor, verification)
@@ -195,28 +201,22 @@ def storm_over(broker: EmbeddedKafka, storm: Storm, home: Path) -> dict[str, Any
 
 
 def _rage(
-    broker: EmbeddedKafka,
-    kafka: KafkaSettings,
-    storm: Storm,
-    records: Sequence[Any],
-    supervisor: Supervisor,
-    visitors: Visitors,
-    verification: Verification,
+    storm: Storm, broker: EmbeddedKafka, send: Callable[[int, int], None], supervisor: Supervisor, visitors: Visitors
 ) -> int:
     """Until all is sent and every strike has fallen; returns how often the broker was killed."""
-    first = int(len(records) * (1 - storm.held_back))
+    total = storm.references
     started_s, sent, killed = time.monotonic(), 0, 0
-    while sent < len(records):
+    while sent < total:
         time.sleep(0.25)
         now_s = time.monotonic() - started_s
         assert now_s < storm.timeout_s, f"{supervisor.pending} strikes have not fallen; {supervisor.other_exits}"
         supervisor.tend()
         visitors.tend()
-        due = _due(storm, now_s, len(records)) if supervisor.pending else len(records)
+        due = _due(storm, now_s, total) if supervisor.pending else total
         if due > sent:
-            publish(kafka, records[sent:due])
+            send(sent, due)
             sent = due
-        if storm.kill_broker and not killed and now_s > 0.4 * first / storm.pace_per_s:
+        if storm.kill_broker and not killed and now_s > storm.broker_dies_at * total / storm.pace_per_s:
             broker.kill()
             time.sleep(1.0)
             broker.restart()

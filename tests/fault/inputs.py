@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,25 +78,23 @@ class Sends:
 def make_sends(topic: str, media: Sequence[Path], count: int, rng: random.Random) -> Sends:
     """`count` records: 5 % a second send of the same reference, 2 % garbage, 1 % missing files, 1 % broken images."""
     directory = media[0].parent
-    makers = (
+    makers: tuple[tuple[float, Callable[[str], tuple[str, OutRecord]]], ...] = (
         (0.02, lambda name: _garbage(topic, name, rng)),
-        (0.01, lambda name: _reference(topic, f"gone-{name}", directory / f"gone-{name}.jpg")),
-        (0.01, lambda name: _reference(topic, f"broken-{name}", directory / rng.choice(BROKEN))),
+        (0.01, lambda name: reference(topic, f"gone-{name}", directory / f"gone-{name}.jpg")),
+        (0.01, lambda name: reference(topic, f"broken-{name}", directory / rng.choice(BROKEN))),
     )
     twice = count // 20
-    chosen: list[tuple[str, OutRecord]] = []
-    for make in (partial(make, f"{i:05d}") for share, make in makers for i in range(round(share * count))):
-        chosen.append(make())
+    chosen = [make(f"{i:05d}") for share, make in makers for i in range(round(share * count))]
     while len(chosen) < count - twice:
-        chosen.append(_reference(topic, f"media-{len(chosen):05d}", rng.choice(media)))
+        chosen.append(reference(topic, f"media-{len(chosen):05d}", rng.choice(media)))
     chosen += rng.sample([c for c in chosen if c[0].startswith("media-")], twice)
     rng.shuffle(chosen)
     return Sends(tuple(record for _, record in chosen), Counter(name for name, _ in chosen))
 
 
-def direct_sends(topic: str, names: Sequence[str]) -> Sends:
-    """References for the stage that looks at nothing."""
-    made = [_reference(topic, name, Path("/nowhere")) for name in names]
+def named_sends(topic: str, names: Sequence[str], path: Path = Path("/nowhere")) -> Sends:
+    """References by media id, all to one file; the direct stage looks at none."""
+    made = [reference(topic, name, path) for name in names]
     return Sends(tuple(record for _, record in made), Counter(names))
 
 
@@ -109,7 +106,8 @@ def publish(kafka: KafkaSettings, records: Sequence[OutRecord]) -> None:
     writer.flush()
 
 
-def _reference(topic: str, media_id: str, path: Path) -> tuple[str, OutRecord]:
+def reference(topic: str, media_id: str, path: Path) -> tuple[str, OutRecord]:
+    """A media id with the record that sends it."""
     value = orjson.dumps({"uri": path.as_uri(), "media_id": media_id, "source": "fault-test"})
     return media_id, OutRecord(topic, media_id.encode(), value)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -86,9 +85,7 @@ class Workers:
                 worker.process.kill()
             worker.process.wait()
 
-    def start(
-        self, stage: StageName, strike: Strike | None = None, *, variant: str = "", mutant: str = ""
-    ) -> Worker:
+    def start(self, stage: StageName, strike: Strike | None = None, *, variant: str = "", mutant: str = "") -> Worker:
         """One more process."""
         name = f"{len(self.started):02d}-{stage}"
         journal, log_path = self.home / f"{name}.hooks", self.home / f"{name}.log"
@@ -97,7 +94,7 @@ class Workers:
         with log_path.open("ab") as log:
             process = subprocess.Popen(
                 [*command, *options],
-                env={**os.environ, **self.environment},
+                env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -174,16 +171,6 @@ class Verification:
         last = self.lines[-1] if self.lines else {}
         assert "verdict" in last, self._log.read_text()
         return code, last["verdict"]
-
-
-def freeze(worker: Worker) -> None:
-    """SIGSTOP."""
-    worker.process.send_signal(signal.SIGSTOP)
-
-
-def thaw(worker: Worker) -> None:
-    """SIGCONT."""
-    worker.process.send_signal(signal.SIGCONT)
 
 
 def shuffled(rng: random.Random, values: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 from confluent_kafka import (
     Consumer,
-    IsolationLevel,  # type: ignore[attr-defined]  # added to the module at run time
+    IsolationLevel,
     KafkaError,
     Message,
     TopicPartition,
@@ -142,7 +142,7 @@ def settled_ends(bootstrap: str, partitions: Sequence[TopicPartition]) -> tuple[
 
 
 def _ends(admin: AdminClient, partitions: Sequence[TopicPartition], level: Any) -> dict[tuple[str, int], int]:
-    asked = {TopicPartition(p.topic, p.partition): OffsetSpec.latest() for p in partitions}
+    asked = {TopicPartition(p.topic, p.partition): OffsetSpec.latest() for p in partitions}  # type: ignore[no-untyped-call]  # has no annotations
     found = admin.list_offsets(asked, isolation_level=level)
     return {(tp.topic, tp.partition): future.result().offset for tp, future in found.items()}
 

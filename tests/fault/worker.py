@@ -53,7 +53,12 @@ class Journal:
         self._write(hook)
         if hook == "after_commit" and self._worked_since_s is None:
             self._worked_since_s = time.monotonic()
-        if not self._armed or hook != self.at or not self._ripe() or (hook in IN_TRANSACTION and not self.records_in_hand):
+        if (
+            not self._armed
+            or hook != self.at
+            or not self._ripe()
+            or (hook in IN_TRANSACTION and not self.records_in_hand)
+        ):
             return
         self._seen += 1
         if self._seen >= self.nth:

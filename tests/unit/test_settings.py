@@ -1,78 +1,140 @@
-"""Settings from the environment and from a file, as a worker reads them."""
+"""Settings: environment over file over defaults, all faults at once, secrets never shown."""
 
 from __future__ import annotations
 
 import os
+import traceback
 from pathlib import Path
 
 import pytest
 
-from pipeline.detection.classifier.backends.onnx import OnnxSettings
-from pipeline.detection.classifier.backends.torch import TorchSettings
-from pipeline.settings import SettingsInvalid, load_settings
+from pipeline.settings import CONFIG_VARIABLE, PREFIX, SettingsInvalid, load_settings
 from workers.settings import Settings
+
+SECRET = "hunter2-do-not-print"
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in os.environ if n.startswith("MEDIASIEVE_")]:
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith(PREFIX)]:
         monkeypatch.delenv(name)
 
 
-def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
-    for name, value in variables.items():
-        monkeypatch.setenv(f"MEDIASIEVE_{name}", value)
-    return load_settings(Settings)
+@pytest.fixture
+def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "fleet.toml"
+    monkeypatch.setenv(CONFIG_VARIABLE, str(path))
+    return path
 
 
-def test_one_setting_of_a_section_leaves_the_others_at_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = given(monkeypatch, RUNNER__BATCH__MAX_ITEMS="7", CLASSIFIER__FETCH__HOSTS__MAX_CONCURRENT="3")
+def faults() -> str:
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings(Settings)
+    return str(caught.value)
+
+
+def test_the_defaults_work() -> None:
+    settings = load_settings(Settings)
+    assert settings.kafka.bootstrap == "127.0.0.1:9092"
+    assert settings.store.url.startswith("file:///")
+    assert settings.mllm.backend == "unconfigured"
+
+
+def test_a_nested_variable_changes_its_field_and_leaves_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIASIEVE_RUNNER__BATCH__MAX_ITEMS", "7")
+    settings = load_settings(Settings)
     assert settings.runner.batch.max_items == 7
-    assert settings.runner.batch.max_cost == Settings().runner.batch.max_cost == 64_000_000
-    assert settings.classifier.fetch.hosts.max_concurrent == 3
-    assert settings.classifier.fetch.max_redirects == 3
+    assert settings.runner.batch.max_wait_s == 0.02
+    assert settings.runner.commit_max_items == 256
 
 
-def test_one_setting_of_the_default_back_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert given(monkeypatch, CLASSIFIER__BACKEND__INTRA_OP_THREADS="4").classifier.backend == OnnxSettings(
-        intra_op_threads=4
-    )
+def test_the_file_is_read(toml: Path) -> None:
+    toml.write_text('[kafka]\nbootstrap = "k1:9092"\n[classifier.producers.cam]\nhigh_priority = true\n')
+    settings = load_settings(Settings)
+    assert settings.kafka.bootstrap == "k1:9092"
+    assert settings.classifier.producer("cam").high_priority
+    assert not settings.classifier.producer("other").high_priority
 
 
-TORCH = {
-    "CLASSIFIER__BACKEND__KIND": "torch",
-    "CLASSIFIER__BACKEND__ARCHITECTURE": "resnet50",
-    "CLASSIFIER__BACKEND__WEIGHTS": "/models/resnet50",
-    "CLASSIFIER__BACKEND__CALIBRATION": '{"temperature": 1.5, "bias": 0.25}',
-}
+def test_the_environment_goes_before_the_file_field_by_field(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text('[kafka]\nbootstrap = "file:1"\ntopic_prefix = "fromfile"\n')
+    monkeypatch.setenv("MEDIASIEVE_KAFKA__BOOTSTRAP", "env:1")
+    settings = load_settings(Settings)
+    assert (settings.kafka.bootstrap, settings.kafka.topic_prefix) == ("env:1", "fromfile")
 
 
-def test_the_torch_back_end_by_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = given(monkeypatch, **TORCH).classifier.backend
-    assert isinstance(backend, TorchSettings)
-    assert (backend.weights, backend.calibration.temperature) == ("/models/resnet50", 1.5)
+def test_all_faults_come_at_once_each_with_its_variable(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text("[health]\nport = 99999\n")
+    monkeypatch.setenv("MEDIASIEVE_KAFKA__GROUP_PROTOCOL", "raft")
+    monkeypatch.setenv("MEDIASIEVE_RUNNER__BATCH__MAX_ITEMS", "0")
+    monkeypatch.setenv("MEDIASIEVE_NONSENSE", "1")
+    text = faults()
+    assert "MEDIASIEVE_NONSENSE: no such setting" in text
+    assert "MEDIASIEVE_KAFKA__GROUP_PROTOCOL (in the file: kafka.group_protocol)" in text
+    assert "MEDIASIEVE_RUNNER__BATCH__MAX_ITEMS (in the file: runner.batch.max_items)" in text
+    assert "MEDIASIEVE_HEALTH__PORT (in the file: health.port)" in text
+    assert len(text.splitlines()) == 4
 
 
-def test_the_torch_back_end_by_a_file_and_a_variable_over_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "fleet.toml"
-    file.write_text(
-        """
-        [classifier.backend]
-        kind = "torch"
-        architecture = "resnet50"
-        weights = "/models/resnet50"
-        calibration = { temperature = 1.5, bias = 0.25 }
-        """
-    )
-    backend = given(monkeypatch, CONFIG=str(file), CLASSIFIER__BACKEND__DEVICE="cuda:1").classifier.backend
-    assert isinstance(backend, TorchSettings)
-    assert (backend.device, backend.architecture) == ("cuda:1", "resnet50")
+@pytest.mark.parametrize("name", ["MEDIASIEVE_KAFKA__BOOTSTRAPS", "MEDIASIEVE_RUNNER__BATCH__SIZE"])
+def test_an_unknown_nested_variable_is_a_fault(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    assert name in faults()
 
 
-def test_all_faults_are_told_at_once_and_no_secret_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsInvalid) as raised:
-        given(monkeypatch, FOO="1", RUNNER__NO="1", HEALTH__PORT="70000", KAFKA__SASL_PASSWORD="hunter2")
-    text = str(raised.value)
-    for name in ("MEDIASIEVE_FOO", "MEDIASIEVE_RUNNER__NO", "MEDIASIEVE_HEALTH__PORT"):
-        assert name in text
-    assert "hunter2" not in text
+def test_an_unknown_key_of_the_file_is_a_fault(toml: Path) -> None:
+    toml.write_text('[kafka]\nbootstraps = "k1"\n[nonsense]\nx = 1\n')
+    text = faults()
+    assert "kafka.bootstraps" in text
+    assert "nonsense" in text
+
+
+def test_a_missing_file_is_a_fault(toml: Path) -> None:
+    assert f"{CONFIG_VARIABLE}: no file at {toml}" in faults()
+
+
+def test_a_fixed_librdkafka_setting_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIASIEVE_KAFKA__EXTRA", '{"isolation.level": "read_uncommitted"}')
+    text = faults()
+    assert "isolation.level: fixed by the worker" in text
+
+
+def test_extra_librdkafka_settings_reach_every_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIASIEVE_KAFKA__EXTRA", '{"client.rack": "a"}')
+    kafka = load_settings(Settings).kafka
+    for config in (kafka.consumer("g"), kafka.reader(), kafka.plain_producer(), kafka.transactional_producer("t")):
+        assert config["client.rack"] == "a"
+    assert kafka.consumer("g")["isolation.level"] == "read_committed"
+
+
+def test_the_openai_back_end_needs_its_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIASIEVE_MLLM__BACKEND", "openai")
+    assert "give openai.base_url and openai.model" in faults()
+
+
+def test_secrets_are_not_in_any_text_of_good_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIASIEVE_KAFKA__SASL_PASSWORD", SECRET)
+    monkeypatch.setenv("MEDIASIEVE_KAFKA__SSL_KEY_PASSWORD", SECRET)
+    monkeypatch.setenv("MEDIASIEVE_MLLM__OPENAI", f'{{"base_url": "http://m/v1", "model": "m", "api_key": "{SECRET}"}}')
+    settings = load_settings(Settings)
+    assert settings.kafka.consumer("g")["sasl.password"] == SECRET
+    for text in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())):
+        assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MEDIASIEVE_KAFKA__SASL_PASSWORD", f'{{"not": "{SECRET}"}}'),
+        ("MEDIASIEVE_KAFKA__EXTRA", f'{{"acks": "{SECRET}"}}'),
+        ("MEDIASIEVE_KAFKA__EXTRA", f'{{"x": "{SECRET}"'),
+        ("MEDIASIEVE_KAFKA", f'{{"sasl_passwort": "{SECRET}"}}'),
+        ("MEDIASIEVE_HEALTH__PORT", SECRET),
+    ],
+)
+def test_secrets_are_not_in_the_faults(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDIASIEVE_KAFKA__TOPIC_PREFIX", "a.b")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings(Settings)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))

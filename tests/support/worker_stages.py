@@ -1,0 +1,242 @@
+"""The three stages with fakes at their seams: origin, sandbox, model, store, analyser, verifier."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.detection.bundle import Bundle
+from pipeline.detection.mllm.backends.base import VerifyRequest, VerifyResult
+from pipeline.detection.spectral.analyser import SpectralAnalysis
+from pipeline.media.content_store import ContentStore
+from pipeline.media.decode import DecodedImage
+from pipeline.media.errors import StoreUnavailable
+from pipeline.media.fetch import Fetched
+from pipeline.streaming.stage import Emit, Item, Outcome
+from schemas.decision import Decision
+from schemas.decision import Outcome as Verdict
+from schemas.forensics import ForensicReport, Hypothesis
+from schemas.media import Feature, MediaReference
+from schemas.topics import DECISION_TOPICS, Topic
+from tests.support.cases import facts
+from workers.classifier.settings import ClassifierSettings
+from workers.classifier.stage import ClassifierStage, Decoded
+from workers.mllm.stage import MllmStage
+from workers.spectral.settings import SpectralSettings
+from workers.spectral.stage import SpectralStage
+
+DATA = b"original bytes"
+PANEL_PNG = b"\x89PNG\r\n\x1a\n panel"
+
+
+@cache
+def shipped_bundle() -> Bundle:
+    return Bundle.load()
+
+
+@cache
+def png() -> bytes:
+    """A small picture that really decodes."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(64 * 48 * 3, dtype=np.uint8).reshape(48, 64, 3)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def given(what: Any) -> Any:
+    """The scripted value, or the scripted error raised."""
+    if isinstance(what, Exception):
+        raise what
+    return what
+
+
+class BreakableStore(ContentStore):
+    """A store in memory that can be down."""
+
+    def __init__(self) -> None:
+        super().__init__("memory://")
+        self.down = False
+
+    def _create(self, key: str, blob: bytes) -> None:
+        self._check()
+        super()._create(key, blob)
+
+    def _read(self, key: str) -> bytes:
+        self._check()
+        return super()._read(key)
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable("disk full")
+
+
+class FakeFetcher:
+    """Gives what is scripted; remembers the attempts."""
+
+    def __init__(self) -> None:
+        self.gives: Fetched | Exception = Fetched(DATA, hashlib.sha256(DATA).hexdigest(), "image/jpeg")
+        self.attempts: list[int] = []
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def fetch(self, ref: MediaReference, attempt: int = 1) -> Fetched:
+        self.attempts.append(attempt)
+        return given(self.gives)  # type: ignore[no-any-return] - as scripted
+
+
+class FakeSandbox:
+    """Gives what is scripted; remembers the declared content types."""
+
+    def __init__(self) -> None:
+        self.gives: Decoded | Exception = Decoded(np.zeros((1, 32, 32, 3), np.uint8), facts(DATA))
+        self.declared: list[str | None] = []
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def call(self, data: bytes, declared_content_type: str | None = None) -> Decoded:
+        self.declared.append(declared_content_type)
+        return given(self.gives)  # type: ignore[no-any-return] - as scripted
+
+
+class FakeClassifier:
+    """Says one score."""
+
+    model = "fake-model"
+
+    def __init__(self) -> None:
+        self.gives: float | Exception = 0.5
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def score(self, crops: Any) -> float:
+        return given(self.gives)  # type: ignore[no-any-return] - as scripted
+
+
+class FakedClassifier:
+    """A ClassifierStage and its fakes."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.stage = ClassifierStage(shipped_bundle(), ClassifierSettings.model_validate(settings), "memory://")
+        self.fetcher, self.sandbox, self.classifier = FakeFetcher(), FakeSandbox(), FakeClassifier()
+        self.store = BreakableStore()
+        self.stage._fetcher = self.fetcher  # type: ignore[assignment] - a fake at the seam, as below
+        self.stage._sandbox = self.sandbox  # type: ignore[assignment]
+        self.stage._classifier = self.classifier  # type: ignore[assignment]
+        self.stage._store = self.store
+
+    def process(self, item: Item[MediaReference]) -> Outcome:
+        (outcome,) = self.stage.process([item])
+        return outcome
+
+
+def analysis(score: float | None, not_applicable: str | None = None) -> SpectralAnalysis:
+    return SpectralAnalysis(
+        score=score,
+        p_value=None if score is None else 0.01,
+        stratum="png",
+        features=tuple(Feature(name=f"f{i}", value=float(i), percentile=float(i)) for i in range(12)),
+        contributions=(0.0,) * 12,
+        not_applicable=not_applicable,
+        reference_stratum="png",
+        photographs=100,
+        measurement=None,
+        radial_band=np.zeros((5, 64)),
+    )
+
+
+class FakeAnalyser:
+    """Says one analysis."""
+
+    def __init__(self) -> None:
+        self.gives = analysis(0.9)
+
+    def analyse(self, image: DecodedImage) -> SpectralAnalysis:
+        return self.gives
+
+
+class FakedSpectral:
+    """A SpectralStage and its fakes; `png()` is in the store. The test replaces `render_panel`."""
+
+    def __init__(self) -> None:
+        self.stage = SpectralStage(None, SpectralSettings(processes=1), "memory://")
+        self.store, self.analyser = BreakableStore(), FakeAnalyser()
+        self.stage._store = self.store
+        self.stage._analyser = self.analyser  # type: ignore[assignment] - a fake at the seam
+        self.sha256 = hashlib.sha256(png()).hexdigest()
+        self.store.put("acme", self.sha256, png())
+
+    def process(self, item: Item[Any]) -> Outcome:
+        (outcome,) = self.stage.process([item])
+        return outcome
+
+
+def report(hypothesis: Hypothesis = Hypothesis.GAN, confidence: float = 0.9) -> ForensicReport:
+    return ForensicReport(
+        observations=(),
+        spatial_correlation="none",
+        alternative_explanations=(),
+        hypothesis=hypothesis,
+        rank_guess=None,
+        confidence=confidence,
+        primary_evidence="peaks at 1/8",
+    )
+
+
+class FakeVerifier:
+    """Gives what is scripted; remembers the requests."""
+
+    model = "fake-mllm"
+
+    def __init__(self) -> None:
+        self.gives: VerifyResult | Exception = VerifyResult(report=report(), model=self.model, duration_s=0.5)
+        self.requests: list[VerifyRequest] = []
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def verify(self, request: VerifyRequest) -> VerifyResult:
+        self.requests.append(request)
+        return given(self.gives)  # type: ignore[no-any-return] - as scripted
+
+
+class FakedMllm:
+    """An MllmStage and its fakes; original and panel are in the store."""
+
+    def __init__(self) -> None:
+        self.verifier, self.store = FakeVerifier(), BreakableStore()
+        self.stage = MllmStage(shipped_bundle(), self.verifier, "memory://")
+        self.stage._store = self.store
+        self.store.put("acme", hashlib.sha256(DATA).hexdigest(), DATA)
+        self.panel_uri, self.panel_sha256 = self.store.put_evidence(PANEL_PNG, ".png")
+
+    def process(self, item: Item[Any]) -> Outcome:
+        (outcome,) = self.stage.process([item])
+        return outcome
+
+
+def only_record(outcome: Outcome, topic: Topic) -> Any:
+    """The one record of an Emit, which must go to that topic under the item's key."""
+    assert isinstance(outcome, Emit), outcome
+    (output,) = outcome.outputs
+    assert output.topic is topic, output
+    assert output.key == f"{output.record.admission.tenant}/{output.record.admission.media_id}"  # type: ignore[attr-defined]
+    return output.record
+
+
+def decided(outcome: Outcome, verdict: Verdict) -> Decision:
+    """The one decision of an Emit."""
+    record = only_record(outcome, DECISION_TOPICS[verdict])
+    assert isinstance(record, Decision)
+    assert record.outcome is verdict
+    return record
