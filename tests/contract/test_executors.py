@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.guarded_process import Limits
 from pipeline.streaming.executors.base import Completed, Executor, StageFailed
 from pipeline.streaming.executors.inline import Inline
 from pipeline.streaming.executors.processes import Processes
@@ -182,6 +183,21 @@ def test_a_killed_process_costs_its_own_ticket_and_is_replaced(processes: Proces
     processes.submit(3, [item("m-3")])
     processes.submit(4, [item("m-4")])
     assert sorted(c.ticket for c in _collect(processes, 2)) == [3, 4]
+
+
+def test_a_process_out_of_memory_costs_its_own_ticket(journal: Path) -> None:
+    limits = Limits(memory_bytes=64 * 2**20)
+    executor = Processes[str](partial(ObedientStage, journal), 1, ticket_timeout_s=30.0, limits=limits)
+    executor.open()
+    executor.submit(1, [item(f"allocate {2**30}")])
+    assert _collect(executor, 1) == [Completed(1, None, "ran out of memory")]
+    for _ in range(60):
+        if executor.free_slots() == 1:
+            break
+        executor.completed(1.0)
+    executor.submit(2, [item("m-2")])
+    assert _collect(executor, 1) == [Completed(2, (emitted("m-2"),))]
+    executor.close(30)
 
 
 def test_a_ticket_beyond_its_time_is_a_crash(processes: Processes[str]) -> None:

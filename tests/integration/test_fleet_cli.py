@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from pipeline.settings import SettingsInvalid, load_settings
 from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from schemas.decision import Outcome
 from schemas.topics import TOPICS, Topic
@@ -26,6 +27,7 @@ from tests.support.mailbox import Mailbox
 from tests.support.waiting import wait_until
 from workers.cli.main import app
 from workers.demo_media import make_demo_media
+from workers.settings import Settings
 
 SECRET = "correct-horse-battery"
 START_TIMEOUT_S = 90.0
@@ -159,6 +161,14 @@ def test_a_value_that_is_no_json_does_not_hide_the_other_faults() -> None:
     assert [name for name in wrong if name not in done.stderr] == []
     assert done.stderr.count("as JSON") == 2
     assert "/not/json" not in done.stderr
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "fleet.toml"
+    path.write_text("kafka = [")
+    monkeypatch.setenv("MEDIASIEVE_CONFIG", str(path))
+    with pytest.raises(SettingsInvalid, match=rf"MEDIASIEVE_CONFIG: {path}: "):
+        load_settings(Settings)
 
 
 @pytest.fixture(scope="module")

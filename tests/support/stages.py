@@ -42,7 +42,7 @@ def emitted(value: str) -> Emit:
 
 @dataclass(slots=True)
 class ObedientStage:
-    """Obeys `reject`, `defer`, `raise`, `sigkill`, `hang`, `drop`, `touch PATH`, `await PATH`; emits the rest.
+    """Obeys `reject`, `defer`, `raise`, `sigkill`, `allocate BYTES`, `hang`, `drop`, `touch PATH`, `await PATH`; emits the rest.
 
     `journal` gets a line `open PID`, `process PID` or `close PID` for each call; `broken` makes `open` raise.
     """
@@ -80,6 +80,8 @@ def _obey(instruction: str) -> Outcome | None:
             raise ZeroDivisionError("asked to raise")
         case "sigkill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "allocate":
+            bytearray(int(argument))
         case "hang":
             time.sleep(3600)
         case "touch":

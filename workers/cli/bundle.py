@@ -12,7 +12,7 @@ from pipeline.detection.bundle import FIRST_BUNDLE, Bundle
 from workers.cli.common import print_json
 
 app = typer.Typer(help="Show and verify bundles of weights, references and policy.", no_args_is_help=True)
-Directory = Annotated[Path, typer.Argument(help="Bundle directory; none: the one in this package.")]
+Directory = Annotated[Path, typer.Argument(help="Bundle directory; none: the one in this package.", show_default=False)]
 
 
 @app.command()

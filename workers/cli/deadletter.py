@@ -8,7 +8,7 @@ from typing import Annotated
 import structlog
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.observability.logging import configure_logging
 from pipeline.streaming.kafka.client import RecordWriter
@@ -28,7 +28,9 @@ def list_letters(bootstrap: Bootstrap = None, json: Json = False) -> None:
 
     Example: mediasieve deadletter list --json | jq .code
     """
-    table = Table("place", "code", "media id", "stage", "from", "detail")
+    table = Table(
+        "place", "code", Column("media id", overflow="fold"), "stage", "from", Column("detail", overflow="fold")
+    )
     for letter in read_letters(settings_for(bootstrap).kafka):
         facts = letter.facts
         if json:

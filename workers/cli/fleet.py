@@ -19,12 +19,13 @@ from workers.fleet import Fleet
 def worker(name: Annotated[StageName, typer.Argument(help="classifier, spectral or mllm")]) -> None:
     """Run one worker in this process until SIGTERM; logs are JSON on standard error.
 
-    Exit codes: 0 drained; 2 settings or bundle; 3 fenced; 4 the stage failed; 5 dead-letter limit; 6 a record of
-    a newer release; 70 the loop hung.
+    Exit codes: 0 drained; 1 a bug; 2 settings or bundle; 3 fenced; 4 the stage failed; 5 dead-letter limit;
+    6 a record of a newer release; 70 the loop hung.
 
     Example: MEDIASIEVE_KAFKA__BOOTSTRAP=kafka:9092 mediasieve worker spectral
     """
-    os.execv(sys.executable, [sys.executable, "-m", f"workers.{name}"])  # noqa: S606 - children import the main module again: a light one
+    # The stage's child processes import the main module again, so it has to be a light one.
+    os.execv(sys.executable, [sys.executable, "-m", f"workers.{name}"])  # noqa: S606 - our own module
 
 
 def up(

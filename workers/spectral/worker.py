@@ -6,6 +6,7 @@ from functools import partial
 
 from pipeline.app import WorkerSpec
 from pipeline.detection.bundle import Bundle
+from pipeline.guarded_process import Limits
 from pipeline.settings import FleetSettings
 from pipeline.streaming.codec import Identity
 from pipeline.streaming.executors.processes import Processes
@@ -35,7 +36,8 @@ def build(fleet: FleetSettings, settings: SpectralSettings) -> WorkerSpec:
         tenant_quota=lambda _: 2**31,
     )
     make_stage = partial(SpectralStage, fleet.bundle, settings, fleet.store.url)
-    executor = Processes(make_stage, settings.processes, settings.item_timeout_s)
+    limits = Limits(memory_bytes=settings.memory_bytes)
+    executor = Processes(make_stage, settings.processes, settings.item_timeout_s, limits=limits)
     return WorkerSpec(STAGE, plan, SuspectMedia, identity, executor, bundle.version)
 
 

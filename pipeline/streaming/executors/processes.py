@@ -9,7 +9,7 @@ from functools import partial
 from multiprocessing import connection
 from typing import Any, Generic
 
-from pipeline.guarded_process import ChildDied, ChildRaised, ChildTimeout, GuardedProcess
+from pipeline.guarded_process import ChildDied, ChildRaised, ChildTimeout, GuardedProcess, Limits
 from pipeline.streaming.executors.base import (
     Completed,
     StageFailed,
@@ -61,8 +61,8 @@ def _serve(stage: Stage[In], request: tuple[Item[In], ...] | None) -> tuple[Outc
 class Processes(Generic[In]):
     """`workers` spawned children, each with its own stage, each holding at most one ticket.
 
-    A child that dies takes only its own ticket with it, and is replaced in the background. `make_stage` must
-    be picklable.
+    A child that dies takes only its own ticket with it, and is replaced in the background; so does one that runs
+    out of the memory that `limits` grant. `make_stage` must be picklable.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Processes(Generic[In]):
         ticket_timeout_s: float,
         *,
         start_timeout_s: float = 120.0,
+        limits: Limits | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
@@ -79,6 +80,7 @@ class Processes(Generic[In]):
         self._workers = workers
         self._ticket_timeout_s = ticket_timeout_s
         self._start_timeout_s = start_timeout_s
+        self._limits = limits
         self._children: list[_Child[In]] = []
         self._done: list[Completed] = []
         self._idle_deaths = 0
@@ -131,7 +133,9 @@ class Processes(Generic[In]):
             raise StageFailed(failures[0])
 
     def _spawn(self) -> GuardedProcess:
-        process = GuardedProcess(self._open_stage, name="stage", start_timeout_s=self._start_timeout_s)
+        process = GuardedProcess(
+            self._open_stage, name="stage", limits=self._limits, start_timeout_s=self._start_timeout_s
+        )
         process.spawn()
         return process
 
@@ -177,6 +181,10 @@ class Processes(Generic[In]):
         try:
             outcomes = child.process.receive()
         except ChildRaised as error:
+            if error.out_of_memory:
+                child.process.kill()
+                self._crashed(child, "ran out of memory")
+                return
             child.job = None
             raise StageFailed(error.traceback_text) from None
         except (ChildDied, ChildTimeout) as error:

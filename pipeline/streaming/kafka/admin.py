@@ -115,7 +115,7 @@ class TopicAdmin:
 
     def __init__(self, config: Mapping[str, Any], timeout_s: float = 10.0) -> None:
         self._config = dict(config)
-        self._client = AdminClient(self._config)
+        self._client = AdminClient({"log_level": 2} | self._config)
         self._where = f"Kafka at {config.get('bootstrap.servers')}"
         self._timeout_s = timeout_s
 

@@ -1,0 +1,211 @@
+"""The MLLM stage over Kafka against a scripted OpenAI-compatible server, turned by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from PIL import Image
+
+from pipeline.app import build_runner
+from pipeline.detection.mllm.backends.openai import OpenAISettings
+from pipeline.media.content_store import ContentStore
+from pipeline.settings import FleetSettings, StoreSettings
+from pipeline.streaming.kafka.config import KafkaSettings
+from pipeline.streaming.kafka.embedded import EmbeddedKafka
+from pipeline.streaming.runner import Runner, RunnerSettings
+from pipeline.streaming.stage import Defer, DeferScope
+from pipeline.streaming.transport import RawRecord
+from pipeline.streaming.watch import NullWatch
+from schemas.decision import Outcome, ReasonCode
+from schemas.topics import Topic
+from schemas.types import StageName
+from schemas.wire import encode
+from tests.support.kafka import TIMEOUT_S, create_topics, delete_topics, produce
+from tests.support.mailbox import Decided, Mailbox
+from tests.support.records import anomalous
+from tests.support.waiting import wait_until
+from workers.mllm.settings import MllmSettings
+from workers.mllm.worker import build
+
+SYNTHETIC = {
+    "observations": [{"source": "spectrum", "band": "high", "quadrant": "top_left", "observation": "peak at 1/16"}],
+    "spatial_correlation": "the hair",
+    "alternative_explanations": ["resizing"],
+    "hypothesis": "lora_tuned",
+    "rank_guess": 16,
+    "confidence": 0.95,
+    "primary_evidence": "peak at 1/16",
+}
+AUTHENTIC = SYNTHETIC | {"hypothesis": "authentic", "rank_guess": None, "primary_evidence": "sensor noise"}
+
+
+def _png(colour: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (256, 128), (colour, 120, 160)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def model_server(content: str, port: int = 0) -> Iterator[int]:
+    """Answers every request with this content; yields its port."""
+    choice = {"index": 0, "finish_reason": "stop", "message": {"content": content}}
+    body = json.dumps({"object": "chat.completion", "model": "served", "choices": [choice]}).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Defers(NullWatch):
+    """Remembers why records had to wait."""
+
+    seen: list[Defer] = field(default_factory=list)
+
+    def defer(self, raw: RawRecord, defer: Defer) -> None:
+        self.seen.append(defer)
+
+
+@dataclass(frozen=True)
+class Stage3:
+    """One topic prefix with its store; each test makes a runner of its own, in the same group."""
+
+    bootstrap: str
+    prefix: str
+    topics: dict[Topic, str]
+    mailbox: Mailbox
+    store_url: str
+
+    def publish(self, score: float, topic: Topic = Topic.ANOMALOUS) -> str:
+        media_id = uuid4().hex
+        record = anomalous(media_id, ContentStore(self.store_url), _png(90), _png(30), score)
+        produce(self.bootstrap, self.topics[topic], [encode(record)])
+        return media_id
+
+    @contextmanager
+    def runner(
+        self, port: int, watch: NullWatch | None = None, dependency_max_age_s: float = 300.0
+    ) -> Iterator[Runner]:
+        """Joined and warm; leaves in good order."""
+        settings = FleetSettings(
+            kafka=KafkaSettings(bootstrap=self.bootstrap, topic_prefix=self.prefix),
+            store=StoreSettings(url=self.store_url),
+            runner=RunnerSettings(
+                dependency_max_age_s=dependency_max_age_s, backoff_first_s=0.02, backoff_max_s=0.1, drain_timeout_s=5.0
+            ),
+        )
+        openai = OpenAISettings(base_url=f"http://127.0.0.1:{port}/v1", model="test-model", timeout_s=10.0)
+        spec = build(settings, MllmSettings(backend="openai", openai=openai, concurrency=2))
+        runner = build_runner(spec, settings, watch=watch)
+        try:
+            runner.open()
+            yield runner
+        finally:
+            runner.drain()
+
+    def turn_until(self, runner: Runner, condition: Callable[[], Sequence[object]], what: str) -> None:
+        wait_until(lambda: runner.tick() or condition(), TIMEOUT_S, what)
+
+    def decide(self, runner: Runner, media_id: str) -> Decided:
+        self.turn_until(runner, lambda: self.mailbox.decisions(media_id), f"a decision on {media_id}")
+        (decided,) = self.mailbox.decisions(media_id)
+        return decided
+
+
+@pytest.fixture(scope="module")
+def stage(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage3]:
+    prefix = f"m{uuid4().hex[:12]}"
+    topics = create_topics(kafka.bootstrap, prefix)
+    mailbox = Mailbox(kafka.bootstrap, topics)
+    store: Path = tmp_path_factory.mktemp("store")
+    yield Stage3(kafka.bootstrap, prefix, topics, mailbox, store.as_uri())
+    mailbox.close()
+    delete_topics(kafka.bootstrap, list(topics.values()))
+
+
+def test_scores_and_report_that_agree_block(stage: Stage3) -> None:
+    media_id = stage.publish(0.99, Topic.ANOMALOUS_PRIORITY)
+    with model_server(json.dumps(SYNTHETIC)) as port, stage.runner(port) as runner:
+        decided = stage.decide(runner, media_id)
+    decision = decided.decision
+    assert decided.topic is Topic.BLOCK
+    assert (decision.outcome, decision.stage_exited) == (Outcome.BLOCK, StageName.MLLM)
+    assert decided.reason == ReasonCode.SYNTHETIC_CONFIRMED.value
+    assert decision.final_score is not None
+    assert decision.final_score >= decision.thresholds.t3_block
+    assert decision.reasons[1].detail == SYNTHETIC["primary_evidence"]
+    panel, trace = decision.evidence
+    assert (panel.kind, trace.kind) == ("spectral_panel", "mllm_trace")
+    kept = json.loads(ContentStore(stage.store_url).get_evidence(trace.uri, trace.sha256))
+    assert json.loads(kept["raw_text"]) == SYNTHETIC
+
+
+@pytest.mark.parametrize(
+    ("score", "content", "reason"),
+    [
+        (0.99, json.dumps(AUTHENTIC), ReasonCode.UNCERTAIN),
+        (0.65, json.dumps(SYNTHETIC), ReasonCode.UNCERTAIN),
+        (0.99, "I think it is fake", ReasonCode.MLLM_INVALID_REPORT),
+        (0.99, json.dumps(SYNTHETIC)[:-9], ReasonCode.MLLM_INVALID_REPORT),
+    ],
+    ids=["scores and report disagree", "the report alone", "no JSON", "truncated JSON"],
+)
+def test_everything_else_escalates(stage: Stage3, score: float, content: str, reason: ReasonCode) -> None:
+    media_id = stage.publish(score)
+    with model_server(content) as port, stage.runner(port) as runner:
+        decided = stage.decide(runner, media_id)
+    assert (decided.topic, decided.reason) == (Topic.ESCALATE, reason.value)
+
+
+def test_an_absent_server_is_waited_for_and_then_people_decide(stage: Stage3) -> None:
+    media_id = stage.publish(0.99)
+    watch = Defers()
+    with stage.runner(_closed_port(), watch, dependency_max_age_s=0.3) as runner:
+        decided = stage.decide(runner, media_id)
+    assert (decided.topic, decided.reason) == (Topic.ESCALATE, ReasonCode.MLLM_UNAVAILABLE.value)
+    assert len(watch.seen) >= 2, "it was asked again before it was given up"
+    assert {d.scope for d in watch.seen} == {DeferScope.DEPENDENCY}
+
+
+def test_a_server_that_comes_back_in_time_decides(stage: Stage3) -> None:
+    media_id = stage.publish(0.99)
+    watch = Defers()
+    port = _closed_port()
+    with stage.runner(port, watch) as runner:
+        stage.turn_until(runner, lambda: watch.seen, "the server was found absent")
+        assert stage.mailbox.decisions(media_id) == []
+        with model_server(json.dumps(SYNTHETIC), port):
+            assert stage.decide(runner, media_id).topic is Topic.BLOCK
+    assert len(stage.mailbox.decisions(media_id)) == 1
