@@ -57,7 +57,7 @@ def _classifier() -> Case:
             raise answer
         return fetch(ref, attempt)
 
-    faked.fetcher.fetch = fetch_by_uri  # type: ignore[method-assign] - by URI, for one batch of all fates
+    faked.fetcher.fetch = fetch_by_uri  # type: ignore[method-assign]  # by URI, for one batch of all fates
     variety = [
         make("m-1"),
         make("gone"),
@@ -99,7 +99,7 @@ def _mllm() -> Case:
 @pytest.fixture(params=[_classifier, _spectral, _mllm], ids=lambda make: make.__name__.strip("_"))
 def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setattr(spectral_stage, "render_panel", lambda image, analysis: PANEL_PNG)
-    return request.param()  # type: ignore[no-any-return] - pytest types it as Any
+    return request.param()  # type: ignore[no-any-return]  # pytest types it as Any
 
 
 def named(outcome: Outcome) -> str | None:
@@ -111,7 +111,7 @@ def comparable(outcome: Outcome) -> Any:
     """Without what the clock wrote."""
     if not isinstance(outcome, Emit):
         return outcome
-    volatile = {"decided_at": True, "timings": True, "admission": {"admitted_at"}}
+    volatile: Any = {"decided_at": True, "timings": True, "admission": {"admitted_at"}}
     return [(o.topic, o.key, o.record.model_dump(exclude=volatile)) for o in outcome.outputs]
 
 

@@ -44,6 +44,7 @@ def assert_survived(report: dict[str, Any], storm: Storm) -> None:
     assert report["broker_kills"] == int(storm.kill_broker)
     assert report["visits"] >= 0.5 * report["storm_s"] / storm.rebalance_every_s
     assert set(report["verdict"]["by_stage"]) == set(StageName)
+    assert report["other_exits"] == []
     assert report["drain_exits"] == [0] * len(MEMBERS)
 
 

@@ -108,9 +108,8 @@ def test_the_same_reference_twice_is_one_decision_uid(fleet: LiveFleet) -> None:
     media_id = fleet.send(fleet.uri(PHOTO))
     fleet.send(fleet.uri(PHOTO), media_id=media_id)
     other = fleet.decided(fleet.send(fleet.uri(PHOTO)))
-    twice = wait_until(
-        lambda: len(found := fleet.mailbox.decisions(media_id)) == 2 and found, TIMEOUT_S, "both decisions"
-    )
+    wait_until(lambda: len(fleet.mailbox.decisions(media_id)) == 2, TIMEOUT_S, "both decisions")
+    twice = fleet.mailbox.decisions(media_id)
     uids = {json.loads(d.record.value)["metadata"]["uid"] for d in twice}
     (uid,) = {d.decision.decision_uid for d in twice}
     assert uids == {str(event_uid(uid, Activity.CREATE, 0))}

@@ -70,16 +70,17 @@ class Lanes:
 
     def fill(self, count: int) -> None:
         """Turn until that many records wait in the runner, none of them served."""
-        wait_until(lambda: self._turn() or len(self.polled) >= count, TIMEOUT_S, f"{count} records polled")
+        wait_until(lambda: self._turn() and len(self.polled) >= count, TIMEOUT_S, f"{count} records polled")
 
     def serve(self, count: int) -> list[str]:
         """Open the gate for `count` records; returns their lanes in order."""
         self.executor.gate_open = True
-        wait_until(lambda: self._turn() or len(self.stage.served) >= count, TIMEOUT_S, f"{count} records served")
+        wait_until(lambda: self._turn() and len(self.stage.served) >= count, TIMEOUT_S, f"{count} records served")
         return [media_id.partition("-")[0] for media_id in self.stage.served[:count]]
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
         self.runner.tick()
+        return True
 
     def _identity(self, record: SuspectMedia) -> Identity:
         self.polled.append(record.admission.media_id)

@@ -136,7 +136,11 @@ class Stage3:
             runner.drain()
 
     def turn_until(self, runner: Runner, condition: Callable[[], Sequence[object]], what: str) -> None:
-        wait_until(lambda: runner.tick() or condition(), TIMEOUT_S, what)
+        def turn() -> Sequence[object]:
+            runner.tick()
+            return condition()
+
+        wait_until(turn, TIMEOUT_S, what)
 
     def decide(self, runner: Runner, media_id: str) -> Decided:
         self.turn_until(runner, lambda: self.mailbox.decisions(media_id), f"a decision on {media_id}")

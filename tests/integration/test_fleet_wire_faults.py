@@ -171,9 +171,8 @@ def test_a_replayed_record_keeps_its_media_id_and_trace(fleet: LiveFleet) -> Non
     said = _replay(fleet, [bad.place, late.place])
     assert bad.letter.media_id in said
     assert late.letter.media_id in said
-    again = wait_until(
-        lambda: len(found := fleet.mailbox.letters(bad.letter.media_id)) == 2 and found, TIMEOUT_S, "both letters"
-    )
+    wait_until(lambda: len(fleet.mailbox.letters(bad.letter.media_id)) == 2, TIMEOUT_S, "both letters")
+    again = fleet.mailbox.letters(bad.letter.media_id)
     assert again[1].record.value == b"garbage"
     assert again[1].letter.offset != bad.letter.offset or again[1].letter.partition != bad.letter.partition
     decided = wait_until(lambda: fleet.mailbox.decisions(late.letter.media_id), TIMEOUT_S, "the late file's decision")

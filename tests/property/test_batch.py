@@ -12,14 +12,14 @@ from pipeline.streaming.partitions import Entry
 from tests.support.entries import entry
 
 QUOTA = 3
-LIMITS = BatchLimits(max_items=4, max_cost=10, max_wait_s=1.0)
+LIMITS = BatchLimits(max_items=4, max_cost=10, max_cost_in_flight=20, max_wait_s=1.0)
 LANES = (
     Lane("priority", ("p",), max_in_flight=5, max_held=99, weight=8),
     Lane("normal", ("n",), max_in_flight=3, max_held=99, max_age_s=20.0),
 )
 SLOTS = {lane.name: lane.max_in_flight for lane in LANES}
 
-arrivals = st.tuples(st.sampled_from(sorted(SLOTS)), st.sampled_from("abc"), st.integers(1, 15), st.floats(0, 3))
+arrivals = st.tuples(st.sampled_from(sorted(SLOTS)), st.sampled_from("abc"), st.integers(1, 25), st.floats(0, 3))
 steps = st.lists(
     arrivals | st.just("next") | st.sampled_from(["land", "put back"]) | st.floats(0.0, 5.0), min_size=1, max_size=80
 )
@@ -80,6 +80,7 @@ def test_every_bound_holds_at_every_step(script: list[object]) -> None:
         assert all(count <= SLOTS[lane] for lane, count in by_lane.items())
         assert all(count <= QUOTA for count in Counter(e.item.tenant for e in flying if e.item).values())
         assert driven.batcher.in_flight == len(flying)
+        assert len(flying) == 1 or sum(e.cost for e in flying) <= LIMITS.max_cost_in_flight
         if batch:
             assert len({e.lane for e in batch}) == 1
             assert len(batch) <= LIMITS.max_items

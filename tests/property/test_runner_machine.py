@@ -119,7 +119,7 @@ class Process:
             quota=lambda _: 3,
         )
         self._commit = self.bench.ledger.commit
-        self.bench.ledger.commit = self._commit_or_never  # type: ignore[method-assign] - one more kind of fault
+        self.bench.ledger.commit = self._commit_or_never  # type: ignore[method-assign]  # one more kind of fault
         self.bench.source._pending = list(owned)
 
     def _reached(self, hook: str) -> None:
@@ -338,5 +338,5 @@ class Fleet(RuleBasedStateMachine):
         return f"kafka-{tp.topic}-{tp.partition}-{offset}"
 
 
-Fleet.TestCase.settings = settings(max_examples=120, stateful_step_count=40)
+Fleet.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestFleet = pytest.mark.filterwarnings("error")(Fleet.TestCase)

@@ -114,7 +114,7 @@ class Mailbox:
         return wait_until(found, timeout_s, f"a dead letter of {media_id}")[0]
 
     def _pump(self) -> None:
-        while messages := self._consumer.consume(500, 0.01):
+        while messages := self._consumer.consume(500, 0.0):
             for message in messages:
                 if (error := message.error()) is not None:
                     raise KafkaException(error)

@@ -42,7 +42,7 @@ def emitted(value: str) -> Emit:
 
 @dataclass(slots=True)
 class ObedientStage:
-    """Obeys `reject`, `defer`, `raise`, `sigkill`, `allocate BYTES`, `hang`, `drop`, `touch PATH`, `await PATH`; emits the rest.
+    """Obeys `reject`, `defer`, `raise`, `sigkill`, `allocate N`, `hang`, `drop`, `touch PATH`, `await PATH`; emits the rest.
 
     `journal` gets a line `open PID`, `process PID` or `close PID` for each call; `broken` makes `open` raise.
     """
@@ -67,7 +67,7 @@ class ObedientStage:
             journal.write(f"{what} {os.getpid()}\n")
 
 
-def _obey(instruction: str) -> Outcome | None:
+def _obey(instruction: str) -> Outcome | None:  # noqa: C901 - one branch an instruction
     verb, _, argument = instruction.partition(" ")
     match verb:
         case "reject":

@@ -87,7 +87,7 @@ class FakeFetcher:
 
     def fetch(self, ref: MediaReference, attempt: int = 1) -> Fetched:
         self.attempts.append(attempt)
-        return given(self.gives)  # type: ignore[no-any-return] - as scripted
+        return given(self.gives)  # type: ignore[no-any-return]  # as scripted
 
 
 class FakeSandbox:
@@ -103,7 +103,7 @@ class FakeSandbox:
 
     def call(self, data: bytes, declared_content_type: str | None = None) -> Decoded:
         self.declared.append(declared_content_type)
-        return given(self.gives)  # type: ignore[no-any-return] - as scripted
+        return given(self.gives)  # type: ignore[no-any-return]  # as scripted
 
 
 class FakeClassifier:
@@ -119,7 +119,7 @@ class FakeClassifier:
     def close(self) -> None: ...
 
     def score(self, crops: Any) -> float:
-        return given(self.gives)  # type: ignore[no-any-return] - as scripted
+        return given(self.gives)  # type: ignore[no-any-return]  # as scripted
 
 
 class FakedClassifier:
@@ -129,7 +129,7 @@ class FakedClassifier:
         self.stage = ClassifierStage(shipped_bundle(), ClassifierSettings.model_validate(settings), "memory://")
         self.fetcher, self.sandbox, self.classifier = FakeFetcher(), FakeSandbox(), FakeClassifier()
         self.store = BreakableStore()
-        self.stage._fetcher = self.fetcher  # type: ignore[assignment] - a fake at the seam, as below
+        self.stage._fetcher = self.fetcher  # type: ignore[assignment]  # a fake at the seam, as below
         self.stage._sandbox = self.sandbox  # type: ignore[assignment]
         self.stage._classifier = self.classifier  # type: ignore[assignment]
         self.stage._store = self.store
@@ -171,7 +171,7 @@ class FakedSpectral:
         self.stage = SpectralStage(None, SpectralSettings(processes=1), "memory://")
         self.store, self.analyser = BreakableStore(), FakeAnalyser()
         self.stage._store = self.store
-        self.stage._analyser = self.analyser  # type: ignore[assignment] - a fake at the seam
+        self.stage._analyser = self.analyser  # type: ignore[assignment]  # a fake at the seam
         self.sha256 = hashlib.sha256(png()).hexdigest()
         self.store.put("acme", self.sha256, png())
 
@@ -207,7 +207,7 @@ class FakeVerifier:
 
     def verify(self, request: VerifyRequest) -> VerifyResult:
         self.requests.append(request)
-        return given(self.gives)  # type: ignore[no-any-return] - as scripted
+        return given(self.gives)  # type: ignore[no-any-return]  # as scripted
 
 
 class FakedMllm:

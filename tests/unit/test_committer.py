@@ -150,6 +150,15 @@ def test_leaving_while_a_record_runs_leaves_the_note_open() -> None:
     assert world.point == CommitPoint(0, Note(open=True, solo=1).encode())
 
 
+def test_leaving_with_something_finished_and_something_running_leaves_the_note_open() -> None:
+    world = World()
+    world.hold(W, F)
+    world.committer.mark([world.log], solo=False)
+    world.log.entries[0].state = D
+    world.committer.commit_finished(release=True)
+    assert world.point == CommitPoint(1, Note(open=True).encode())
+
+
 def test_leaving_with_a_record_that_killed_a_process_leaves_the_note_open() -> None:
     world = World()
     (suspect,) = world.hold(W)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ import orjson
 import pytest
 import structlog
 
-from pipeline.observability import health
 from pipeline.observability.health import EXIT_STALLED, HealthServer, HealthSettings, Pulse
 from pipeline.observability.metrics import Metrics
 from tests.support.streaming import FakeClock
@@ -112,7 +112,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         codes.append(code)
         raise Exited
 
-    monkeypatch.setattr(health.os, "_exit", end)
+    monkeypatch.setattr(os, "_exit", end)
     return codes
 
 
@@ -120,7 +120,7 @@ def test_the_watchdog_ends_a_process_whose_loop_hangs(
     server: HealthServer, clock: FakeClock, pulse: Pulse, exits: list[int]
 ) -> None:
     pulse.warm = True
-    server._stop = Ticks(clock, step_s=60.0, count=10)  # type: ignore[assignment] - no real waiting
+    server._stop = Ticks(clock, step_s=60.0, count=10)  # type: ignore[assignment]  # no real waiting
     with structlog.testing.capture_logs() as logs, pytest.raises(Exited):
         server._watchdog()
     assert exits == [EXIT_STALLED]
@@ -131,7 +131,7 @@ def test_the_watchdog_leaves_a_process_alone_that_turned_lately(
     server: HealthServer, clock: FakeClock, pulse: Pulse, exits: list[int]
 ) -> None:
     pulse.warm = True
-    server._stop = Ticks(clock, step_s=1.0, count=100)  # type: ignore[assignment] - no real waiting
+    server._stop = Ticks(clock, step_s=1.0, count=100)  # type: ignore[assignment]  # no real waiting
     server._watchdog()
     assert exits == []
 
@@ -139,7 +139,7 @@ def test_the_watchdog_leaves_a_process_alone_that_turned_lately(
 def test_the_watchdog_waits_for_a_stage_that_opens_slowly(
     server: HealthServer, clock: FakeClock, exits: list[int]
 ) -> None:
-    server._stop = Ticks(clock, step_s=600.0, count=100)  # type: ignore[assignment] - no real waiting
+    server._stop = Ticks(clock, step_s=600.0, count=100)  # type: ignore[assignment]  # no real waiting
     server._watchdog()
     assert exits == []
 

@@ -1,11 +1,16 @@
-"""The one-at-a-time mode of a process whose predecessor did not end well."""
+"""The one-at-a-time mode of a process whose predecessor did not end well, and waits for a dependency."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from pipeline.streaming.memory import MemoryBroker
 from pipeline.streaming.partitions import Note
-from pipeline.streaming.stage import Defer, DeferScope
-from pipeline.streaming.transport import CommitPoint, TopicPartition
+from pipeline.streaming.runner import RunnerSettings
+from pipeline.streaming.stage import Defer, DeferScope, Item, Outcome
+from pipeline.streaming.transport import CommitPoint, RawRecord, TopicPartition
+from schemas.media import MediaReference
 from schemas.topics import Topic
 from tests.support.streaming import INGEST, Bench, HeldExecutor
 
@@ -85,3 +90,31 @@ def test_when_it_is_due_it_runs_alone() -> None:
     executor.finish("later")
     bench.turn(3)
     assert begun(executor) == ["b"]
+
+
+def test_deaths_of_a_record_that_is_gone_are_not_counted_against_the_next() -> None:
+    broker = MemoryBroker()
+    broker.committed[INGEST] = CommitPoint(0, Note(open=True, solo=2).encode())
+    value = b'{"uri":"file:///x","media_id":"next"}'
+    broker.logs[INGEST].append(RawRecord(INGEST, 3, None, value))  # retention took 0 to 2
+    bench = Bench(broker=broker)
+    bench.turn(4)
+    assert bench.out(Topic.SUSPECT) == ["next"]
+    assert bench.fallbacks == []
+
+
+def test_waits_for_a_dependency_double_up_to_the_longest() -> None:
+    bench = Bench(settings=RunnerSettings(backoff_first_s=1.0, backoff_max_s=4.0, dependency_max_age_s=1000))
+    tries: list[float] = []
+    process = bench.stage.process
+
+    def timed(batch: Sequence[Item[MediaReference]]) -> Sequence[Outcome]:
+        tries.append(bench.clock.now_s)
+        return process(batch)
+
+    bench.stage.process = timed  # type: ignore[method-assign]  # to see when
+    bench.publish("a")
+    bench.stage.script["a"].extend([Defer(DeferScope.DEPENDENCY, "store is down")] * 5)
+    bench.turn(200)
+    waits = [round(b - a) for a, b in pairwise(tries)]
+    assert waits == [1, 2, 4, 4, 4]

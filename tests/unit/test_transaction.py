@@ -111,7 +111,7 @@ def ledger(brokers: Brokers) -> KafkaTransaction:
 
 
 def commit(ledger: KafkaTransaction, brokers: Brokers, timeout_s: float = 10.0) -> None:
-    ledger.commit(RECORDS, OFFSETS, MEMBER, Deadline(brokers.clock, timeout_s))  # type: ignore[arg-type] - opaque
+    ledger.commit(RECORDS, OFFSETS, MEMBER, Deadline(brokers.clock, timeout_s))
 
 
 def test_records_and_offsets_go_in_one_transaction(ledger: KafkaTransaction, brokers: Brokers) -> None:

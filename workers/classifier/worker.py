@@ -22,7 +22,9 @@ def build(fleet: FleetSettings, settings: ClassifierSettings) -> WorkerSpec:
     bundle = Bundle.load(fleet.bundle)
     stage = ClassifierStage(bundle, settings, fleet.store.url)
     lanes = (
-        Lane("main", (Topic.INGEST,), max_in_flight=settings.slots, max_held=8 * settings.slots),
+        # A fetch that hangs holds back its partition's commits until its time is over: what the other slots finish
+        # meanwhile must have room, or the dead host stalls them after all.
+        Lane("main", (Topic.INGEST,), max_in_flight=settings.slots, max_held=32 * settings.slots),
         *(
             Lane(topic.value, (topic,), settings.retry_slots, max_held=16 * settings.retry_slots, delayed=True)
             for topic in RETRY_DELAYS_S

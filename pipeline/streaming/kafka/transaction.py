@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 _INIT_TIMEOUT_S = 60.0
 _CALL_TIMEOUT_S = 5.0
+_OVERDUE_S = 2.0
 
 
 class KafkaTransaction:
@@ -65,10 +69,13 @@ class KafkaTransaction:
                 self._produce(producer, record, deadline)
             self._flush(producer, deadline)
             self._hook("produced")
-            self._repeat(lambda t: producer.send_offsets_to_transaction(points, member, t), deadline)
+            self._repeat(partial(_send_offsets, producer, points, member), deadline)
             self._hook("offsets_sent")
         except KafkaException as error:
             self._abort(error, deadline)
+        except TimeoutError as error:
+            self._reinit("the offsets' call did not return")
+            raise CommitAborted("the offsets' call did not return; a new producer ended its transaction") from error
         self._finish(producer, deadline)
         self._hook("committed")
 
@@ -137,3 +144,27 @@ class KafkaTransaction:
         log.warning("transaction_reinit", why=why)
         self._producer = None
         self.open()
+
+
+def _send_offsets(producer: Producer, points: list[KafkaPartition], member: Member, timeout_s: float) -> None:
+    """In a thread of its own, because librdkafka may never return from it.
+
+    Its timeout is not looked at while the group's coordinator is sought, and one that died may be sought for ever
+    (https://github.com/confluentinc/librdkafka/issues/5456 and 5511).
+
+    Raises:
+        TimeoutError: it did not return in time. The thread ends with the call; a later producer of the same
+            transactional id fences what it may still send.
+    """
+    done: Future[None] = Future()
+
+    def call() -> None:
+        try:
+            producer.send_offsets_to_transaction(points, member, timeout_s)
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=call, name="send-offsets", daemon=True).start()
+    done.result(timeout_s + _OVERDUE_S)
