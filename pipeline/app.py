@@ -23,8 +23,9 @@ from pipeline.streaming.executors.base import Executor, StageFailed
 from pipeline.streaming.failure import DeadLetterLimitExceeded, SourceRate
 from pipeline.streaming.kafka.source import KafkaSource
 from pipeline.streaming.kafka.transaction import KafkaTransaction
-from pipeline.streaming.runner import Hook, Plan, Runner
-from pipeline.streaming.transport import Fenced, Ledger
+from pipeline.streaming.plan import Plan
+from pipeline.streaming.runner import Hook, Runner
+from pipeline.streaming.transport import Fenced, Ledger, SourceFailed
 from pipeline.streaming.watch import Watch
 from schemas.base import Record
 from schemas.topics import Topic
@@ -37,6 +38,7 @@ EXIT_FENCED = 3
 EXIT_STAGE_FAILED = 4
 EXIT_DEAD_LETTER_LIMIT = 5
 EXIT_UNKNOWN_VERSION = 6
+EXIT_SOURCE_FAILED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ def run_worker(
     """Run until SIGTERM or SIGINT; returns the process's exit code.
 
     0: drained. 3: fenced or aborted for too long. 4: the stage raised. 5: dead-letter limit. 6: a record of a
-    newer major version. In each case but 0 nothing uncommitted was made visible.
+    newer major version. 7: the broker did not say what is committed. In each case but 0 nothing uncommitted was
+    made visible.
     """
     configure_logging(settings.log, worker=spec.name.value, pid=str(os.getpid()))
     clock = SystemClock()
@@ -108,7 +111,7 @@ def run_worker(
     runner = build_runner(spec, settings, watch=FleetWatch(metrics, pulse, clock), hook=hook, ledger=ledger)
     try:
         runner.run(stopping)
-    except (Fenced, StageFailed, DeadLetterLimitExceeded, UnknownMajorVersion) as error:
+    except (Fenced, SourceFailed, StageFailed, DeadLetterLimitExceeded, UnknownMajorVersion) as error:
         code = _exit_code(error)
         log.error("worker_stopped", exit_code=code, cause=type(error).__name__, detail=str(error))
         sys.stderr.flush()
@@ -127,6 +130,8 @@ def _exit_code(error: Exception) -> int:
             return EXIT_DEAD_LETTER_LIMIT
         case UnknownMajorVersion():
             return EXIT_UNKNOWN_VERSION
+        case SourceFailed():
+            return EXIT_SOURCE_FAILED
         case _:
             return EXIT_FENCED
 

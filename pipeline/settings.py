@@ -25,7 +25,7 @@ from pydantic_settings import (
 from pipeline.observability.health import HealthSettings
 from pipeline.observability.logging import LogSettings
 from pipeline.streaming.kafka.config import KafkaSettings
-from pipeline.streaming.runner import RunnerSettings
+from pipeline.streaming.plan import RunnerSettings
 
 PREFIX = "MEDIASIEVE_"
 CONFIG_VARIABLE = "MEDIASIEVE_CONFIG"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from pipeline.app import run_worker
@@ -22,4 +23,7 @@ def start(name: StageName) -> int:
     except (SettingsInvalid, BundleError) as error:
         sys.stderr.write(f"mediasieve {name}: {error}\n")
         return EXIT_SETTINGS
-    return run_worker(spec, settings)
+    code = run_worker(spec, settings)
+    # A thread that hangs in a fetch or a model call must not hold the process beyond its drain.
+    sys.stderr.flush()
+    os._exit(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,8 @@ from schemas.decision import Decision, Outcome, Reason, ReasonCode, Risk
 from schemas.media import Admission, EvidenceRef, MediaFacts, StageScore, StageTiming
 from schemas.topics import DECISION_TOPICS
 from schemas.types import StageName
+
+MAX_WAITED_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,10 @@ class CaseFile:
     timings: tuple[StageTiming, ...] = ()
     evidence: tuple[EvidenceRef, ...] = ()
     final_score: float | None = None
+
+    def timed(self, timing: StageTiming) -> CaseFile:
+        """The same, with the deciding stage's time."""
+        return replace(self, timings=(*self.timings, timing))
 
     @property
     def key(self) -> str:
@@ -97,9 +103,10 @@ class Stopwatch:
     _started_s: float = field(default_factory=time.monotonic)
 
     def stop(self) -> StageTiming:
-        """The timing up to now."""
+        """The timing up to now. A timestamp that the topic's retention cannot explain is a producer's mistake: 0."""
+        waited_s = self._wall_s - self.item.queued_at_s
         return StageTiming(
             stage=self.stage,
-            waited_ms=max(0.0, (self._wall_s - self.item.queued_at_s) * 1000.0),
+            waited_ms=waited_s * 1000.0 if 0.0 <= waited_s <= MAX_WAITED_S else 0.0,
             worked_ms=(time.monotonic() - self._started_s) * 1000.0,
         )

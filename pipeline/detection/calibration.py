@@ -7,7 +7,6 @@ from typing import Annotated, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import minimize
 from scipy.special import expit
 
 LOGIT_LIMIT = 13.8
@@ -76,6 +75,8 @@ def fit(raw_logits: Floats, synthetic: Bools, prior: float = 0.5) -> Calibration
         slope, bias = parameters
         z = slope * raw_logits + bias
         return float(np.sum(weights * (np.logaddexp(0.0, z) - targets * z)))
+
+    from scipy.optimize import minimize  # noqa: PLC0415 - half a second that only fitting needs
 
     slope, bias = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead", options={"maxiter": 4000}).x
     if slope <= 0.0:

@@ -48,6 +48,10 @@ class FetchDeferred(Exception):  # noqa: N818 - named after the fate `Defer` tha
         return f"{self.host}: {self.cause}"
 
 
+class HostBusy(FetchDeferred):
+    """A limit of ours: the origin was not asked at all, so this is no failed attempt."""
+
+
 class ContentMissing(Exception):  # noqa: N818 - states a fact of the store, as do the next two
     """The object is not in the store."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.media.errors import FetchDeferred
+from pipeline.media.errors import FetchDeferred, HostBusy
 
 
 class HostSettings(BaseModel):
@@ -117,7 +117,7 @@ class Hosts:
             while len(lane) >= self._capacity(state, visit):
                 wait_s = self._may_wait_s(state, visit, lane)
                 if wait_s <= 0.0:
-                    raise FetchDeferred("host busy", host)
+                    raise HostBusy("host busy", host)
                 state.waiting += 1
                 try:
                     state.changed.wait(wait_s)
@@ -151,7 +151,9 @@ class Hosts:
         if open_s >= self._settings.forget_after_s:
             state.opened_s, state.failures = None, 0
             return
-        if not visit.retry or state.probing or open_s < self._settings.cool_down_s:
+        if visit.retry and state.probing:
+            raise HostBusy("host busy: it is being asked whether it is back", visit.host)
+        if not visit.retry or open_s < self._settings.cool_down_s:
             raise FetchDeferred("circuit open: the host failed too often in a row", visit.host)
         visit.probe = True
 

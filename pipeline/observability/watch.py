@@ -11,7 +11,6 @@ from pipeline.observability.metrics import Metrics
 from pipeline.streaming.clock import Clock
 from pipeline.streaming.partitions import Entry
 from pipeline.streaming.stage import Defer, Output, Reject
-from pipeline.streaming.transport import RawRecord
 from schemas.decision import Decision
 
 log = structlog.get_logger("mediasieve")
@@ -59,20 +58,20 @@ class FleetWatch:
         self._metrics.count("mediasieve_executor_crashes_total")
         log.error("executor_process_died", how=how)
 
-    def reject(self, raw: RawRecord, reject: Reject) -> None:
+    def reject(self, entry: Entry, reject: Reject) -> None:
         """See Watch."""
-        self._metrics.count("mediasieve_rejects_total", reject.code.value, raw.tp.topic)
-        log.warning("rejected", code=reject.code.value, detail=reject.detail, **_place(raw))
+        self._metrics.count("mediasieve_rejects_total", reject.code.value, entry.tp.topic)
+        log.warning("rejected", code=reject.code.value, detail=reject.detail, **_whose(entry))
 
-    def accepted(self, raw: RawRecord) -> None:
+    def accepted(self, entry: Entry) -> None:
         """See Watch."""
-        self._metrics.count("mediasieve_rejects_accepted_total", raw.tp.topic)
-        log.warning("deadletter_accepted", **_place(raw))
+        self._metrics.count("mediasieve_rejects_accepted_total", entry.tp.topic)
+        log.warning("deadletter_accepted", **_whose(entry))
 
-    def defer(self, raw: RawRecord, defer: Defer) -> None:
+    def defer(self, entry: Entry, defer: Defer) -> None:
         """See Watch."""
         self._metrics.count("mediasieve_defers_total", defer.scope.value)
-        log.info("deferred", scope=defer.scope.value, cause=defer.cause, **_place(raw))
+        log.info("deferred", scope=defer.scope.value, cause=defer.cause, **_whose(entry))
 
     def committed(self, entries: Sequence[Entry], took_s: float) -> None:
         """See Watch."""
@@ -100,13 +99,16 @@ class FleetWatch:
             "decision",
             outcome=decision.outcome.value,
             reason=reason,
-            media_id=decision.admission.media_id,
             tenant=decision.admission.tenant,
             decision_uid=str(decision.decision_uid),
-            trace_id=entry.item.trace_id if entry.item else None,
-            **_place(entry.raw),
+            **_whose(entry),
         )
 
 
-def _place(raw: RawRecord) -> dict[str, object]:
-    return {"topic": raw.tp.topic, "partition": raw.tp.partition, "offset": raw.offset}
+def _whose(entry: Entry) -> dict[str, object]:
+    place: dict[str, object] = {
+        "topic": entry.tp.topic,
+        "partition": entry.tp.partition,
+        "offset": entry.raw.offset,
+    }
+    return place | ({"media_id": entry.item.media_id, "trace_id": entry.item.trace_id} if entry.item else {})

@@ -1,7 +1,7 @@
 """Which waiting records go to the executor next, and when a batch is full enough.
 
 A batch closes by count, by cost or by age, the age counted from its first item. Lanes share the slots by weight,
-but a lane whose head has waited longer than its `max_age_s` is served first, so that nothing starves.
+but a lane whose head has waited longer than its `max_age_s` gets every other batch, so that nothing starves.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ class Batcher:
     def __init__(
         self, lanes: Iterable[Lane], limits: BatchLimits, tenant_quota: Callable[[str], int] = lambda _: 2**31
     ) -> None:
-        """`tenant_quota` gives the most items in flight of one tenant."""
+        """`tenant_quota` gives the most items in flight of one tenant in each lane."""
         self._lanes = {lane.name: lane for lane in lanes}
         self._limits = limits
         self._quota = tenant_quota
         self._waiting: dict[str, deque[Entry]] = {name: deque() for name in self._lanes}
         self._credit = dict.fromkeys(self._lanes, 0)
         self._lane_flight: Counter[str] = Counter()
-        self._tenant_flight: Counter[str] = Counter()
+        self._tenant_flight: Counter[tuple[str, str]] = Counter()
+        self._rescued: Lane | None = None
         self._cost_flight = 0
 
     @property
@@ -87,7 +88,7 @@ class Batcher:
         for entry in entries:
             self._lane_flight[entry.lane] -= 1
             self._cost_flight -= entry.cost
-            self._tenant_flight[_tenant(entry)] -= 1
+            self._tenant_flight[_whose(entry)] -= 1
 
     def keep(self, wanted: Callable[[Entry], bool]) -> None:
         """Forget waiting entries of partitions that left."""
@@ -99,24 +100,28 @@ class Batcher:
         for lane in self._by_turn(now_s):
             batch = self._gather(lane, now_s)
             if batch and self._closes(batch, now_s):
+                overdue = self._age_s(lane, now_s) > lane.max_age_s
+                self._rescued = lane if overdue and lane is not self._rescued else None
                 self._take(lane, batch)
                 return batch
         return []
 
     def next_solo(self, entry: Entry) -> list[Entry]:
-        """A batch of this one entry, past all limits: the one-at-a-time mode after a crash."""
+        """A batch of this one careful entry, past all limits."""
         self._waiting[entry.lane].remove(entry)
         self._launch([entry])
         return [entry]
 
     def _by_turn(self, now_s: float) -> list[Lane]:
         ready = [lane for lane in self._lanes.values() if self._waiting[lane.name]]
-        overdue = [lane for lane in ready if self._head_age_s(lane, now_s) > lane.max_age_s]
+        overdue = [lane for lane in ready if self._age_s(lane, now_s) > lane.max_age_s and lane is not self._rescued]
         rest = sorted((x for x in ready if x not in overdue), key=lambda x: -(self._credit[x.name] + x.weight))
         return overdue + rest
 
-    def _head_age_s(self, lane: Lane, now_s: float) -> float:
-        return now_s - self._waiting[lane.name][0].polled_at_s
+    def _age_s(self, lane: Lane, now_s: float) -> float:
+        """How long the first entry that may go has been able to."""
+        first = next((e for e in self._waiting[lane.name] if self._may_go(e, [], now_s)), None)
+        return now_s - max(first.polled_at_s, first.not_before_s) if first else 0.0
 
     def _gather(self, lane: Lane, now_s: float) -> list[Entry]:
         free = lane.max_in_flight - self._lane_flight[lane.name]
@@ -136,11 +141,11 @@ class Batcher:
         return batch
 
     def _may_go(self, entry: Entry, batch: list[Entry], now_s: float) -> bool:
-        if entry.not_before_s > now_s:
+        if entry.careful or entry.not_before_s > now_s:
             return False
-        tenant = _tenant(entry)
-        flying = self._tenant_flight[tenant] + sum(_tenant(e) == tenant for e in batch)
-        return flying < self._quota(tenant)
+        whose = _whose(entry)
+        flying = self._tenant_flight[whose] + sum(_whose(e) == whose for e in batch)
+        return flying < self._quota(whose[1])
 
     def _fits(self, entry: Entry, batch: list[Entry], cost: int) -> bool:
         """The largest item still goes when it is alone."""
@@ -168,7 +173,7 @@ class Batcher:
             entry.state = State.IN_FLIGHT
             self._lane_flight[entry.lane] += 1
             self._cost_flight += entry.cost
-            self._tenant_flight[_tenant(entry)] += 1
+            self._tenant_flight[_whose(entry)] += 1
 
     def _charge(self, served: Lane) -> None:
         """Smooth weighted round robin over the lanes that had something waiting (the scheme of nginx)."""
@@ -180,5 +185,6 @@ class Batcher:
             self._credit[served.name] = 0
 
 
-def _tenant(entry: Entry) -> str:
-    return entry.item.tenant if entry.item else ""
+def _whose(entry: Entry) -> tuple[str, str]:
+    """A tenant's quota holds in each lane, as the lanes have slots of their own."""
+    return entry.lane, entry.item.tenant if entry.item else ""

@@ -13,7 +13,7 @@ import orjson
 
 from pipeline.streaming.clock import Clock
 from pipeline.streaming.failure import SourceRate
-from pipeline.streaming.stage import Item, Output, Reject
+from pipeline.streaming.stage import Defer, Item, Output, Reject
 from pipeline.streaming.transport import Headers, OutRecord, RawRecord
 from schemas.base import Record
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter, RejectCode
@@ -27,6 +27,7 @@ from schemas.wire import UnknownMajorVersion, WireError, decode, encode
 R = TypeVar("R", bound=Record)
 
 RETRY_HEADER = "mediasieve-retry"
+MAX_UNASKED_MS = 3_600_000
 MEDIA_ID_HEADER = "mediasieve-media-id"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 
@@ -47,19 +48,24 @@ class RetryTicket:
     attempt: int
     due_ms: int
     origin: str
+    since_ms: int
 
     def encode(self) -> bytes:
         """JSON of a header."""
-        return orjson.dumps({"attempt": self.attempt, "due_ms": self.due_ms, "origin": self.origin})
+        values = {"attempt": self.attempt, "due_ms": self.due_ms, "origin": self.origin, "since_ms": self.since_ms}
+        return orjson.dumps(values)
 
     @staticmethod
     def of(raw: RawRecord) -> RetryTicket | None:
-        """None where the record is on its first way."""
+        """None where the record is on its first way; ValueError for a header that is not ours."""
         value = raw.header(RETRY_HEADER)
         if value is None:
             return None
-        data = orjson.loads(value)
-        return RetryTicket(int(data["attempt"]), int(data["due_ms"]), str(data["origin"]))
+        try:
+            data = orjson.loads(value)
+            return RetryTicket(int(data["attempt"]), int(data["due_ms"]), str(data["origin"]), int(data["since_ms"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{RETRY_HEADER}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,10 @@ class Codec(Generic[R]):
                 raise
             return Reject(RejectCode.UNSUPPORTED_VERSION, str(error))
         who = self._identity(value)
-        ticket = self._ticket(raw)
+        try:
+            ticket = self._ticket(raw)
+        except ValueError as error:
+            return Reject(RejectCode.UNEXPECTED, str(error))
         return Item(
             value=value,
             media_id=who.media_id or self.media_id(raw),
@@ -194,23 +203,36 @@ class Codec(Generic[R]):
         headers: Headers = (*raw.headers, (DEAD_LETTER_HEADER, encode(letter)), *ours)
         return OutRecord(self._names.physical(Topic.DEAD_LETTER), raw.key, kept, headers)
 
-    def retry(self, raw: RawRecord, item: Item[R]) -> OutRecord | None:
-        """The producer's record, byte for byte, for the next retry topic; None after the last one."""
-        here = self._names.logical(raw.tp.topic)
-        ladder = list(RETRY_DELAYS_S)
-        rung = ladder.index(here) + 1 if here in RETRY_DELAYS_S else 0
-        if rung == len(ladder):
+    def retry(self, raw: RawRecord, item: Item[R], defer: Defer) -> OutRecord | None:
+        """The producer's record, byte for byte, for the next retry topic; None after the last one.
+
+        An origin that names a time gets at least the first delay that is as long. Where it was not asked the record
+        stays on its rung, for an hour at most.
+        """
+        ticket = self._ticket(raw)
+        now_ms = int(self._clock.wall_s() * 1000)
+        since_ms = ticket.since_ms if ticket else now_ms
+        asked = defer.asked or now_ms - since_ms > MAX_UNASKED_MS
+        topic = self._rung(raw, asked=asked, delay_s=defer.retry_after_s)
+        if topic is None:
             return None
-        topic = ladder[rung]
-        due_ms = int((self._clock.wall_s() + RETRY_DELAYS_S[topic]) * 1000)
+        attempt = item.attempt + 1 if asked or ticket is None else item.attempt
+        due_ms = now_ms + int(RETRY_DELAYS_S[topic] * 1000)
         ours = (RETRY_HEADER, MEDIA_ID_HEADER, "traceparent")
         headers: Headers = (
             *((k, v) for k, v in raw.headers if k not in ours),
-            (RETRY_HEADER, RetryTicket(item.attempt + 1, due_ms, item.origin).encode()),
+            (RETRY_HEADER, RetryTicket(attempt, due_ms, item.origin, since_ms).encode()),
             (MEDIA_ID_HEADER, item.media_id.encode()),
             ("traceparent", self._child(raw).encode()),
         )
         return OutRecord(self._names.physical(topic), raw.key, raw.value, headers)
+
+    def _rung(self, raw: RawRecord, *, asked: bool, delay_s: float) -> Topic | None:
+        here = self._names.logical(raw.tp.topic)
+        ladder = list(RETRY_DELAYS_S)
+        rung = ladder.index(here) + (1 if asked else 0) if here in RETRY_DELAYS_S else 0
+        higher = ladder[rung:]
+        return next((t for t in higher if RETRY_DELAYS_S[t] >= delay_s), higher[-1] if higher else None)
 
     def _ticket(self, raw: RawRecord) -> RetryTicket | None:
         """Read from retry topics only: elsewhere the header would be a producer's own invention."""

@@ -7,9 +7,9 @@ revoke, loss and rewind end the epoch, and results of an ended epoch are discard
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -30,12 +30,17 @@ class State(Enum):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One polled record until its commit. Times are monotonic seconds."""
+    """One polled record until its commit. Times are monotonic seconds.
+
+    `careful`: its last reader died with it in hand, perhaps; it runs with nothing else in the process.
+    `alone`: a process of the executor died with it; it runs in a batch of its own. `kills` counts such deaths.
+    """
 
     raw: RawRecord
     epoch: int
     lane: str
     polled_at_s: float
+    careful: bool = False
     item: Item[Any] | None = None
     state: State = State.WAITING
     not_before_s: float = 0.0
@@ -60,17 +65,17 @@ class Entry:
 class Note:
     """What a member writes beside a committed offset, for whoever reads the partition next.
 
-    `open`: records from this offset on may have been begun. `solo`: how often the record AT this offset was begun
-    with nothing else in the process. `accept`: dead letters below this offset don't count against the limit.
+    `begun`: records below this offset may have been begun. `solo`: how often the record AT the committed offset was
+    begun with nothing else in the process. `accept`: dead letters below this offset don't count against the limit.
     """
 
-    open: bool = False
+    begun: int = 0
     solo: int = 0
     accept: int = 0
 
     def encode(self) -> str:
         """Compact JSON; empty for the default."""
-        values = {k: v for k, v in (("open", self.open), ("solo", self.solo), ("accept", self.accept)) if v}
+        values = {k: v for k, v in (("begun", self.begun), ("solo", self.solo), ("accept", self.accept)) if v}
         return orjson.dumps(values).decode() if values else ""
 
     @staticmethod
@@ -78,24 +83,27 @@ class Note:
         """A note of another program counts as none."""
         try:
             data = orjson.loads(text or "{}")
-            note = Note(bool(data.get("open")), int(data.get("solo", 0)), int(data.get("accept", 0)))
-        except (ValueError, TypeError, AttributeError):
+            values = [int(data.get(name, 0)) for name in ("begun", "solo", "accept")]
+        except (ValueError, TypeError, AttributeError, OverflowError):
             return Note()
-        return note if 0 <= note.solo < 2**63 and 0 <= note.accept < 2**63 else Note()
+        return Note(*values) if all(0 <= v < 2**63 for v in values) else Note()
 
 
 @dataclass(slots=True)
 class PartitionLog:
-    """The entries of one partition under one assignment."""
+    """The entries of one partition under one assignment.
+
+    `careful_until`: records below it are `careful`. `marked`: this member has noted that it begins records.
+    """
 
     tp: TopicPartition
     epoch: int
     note: Note
     committed: int | None
+    careful_until: int
     end: int = -1
     entries: deque[Entry] = field(default_factory=deque)
     marked: bool = False
-    careful_left: int = 0
     next_offset: int | None = None
 
     def finished(self) -> list[Entry]:
@@ -107,12 +115,15 @@ class PartitionLog:
             found.append(entry)
         return found
 
-    def has_waiting(self) -> bool:
-        """True when a record has not been begun."""
-        return any(e.state is State.WAITING for e in self.entries)
+    def careful_head(self, now_s: float) -> bool:
+        """True when the first record must run alone, and may run now."""
+        head = self.entries[0] if self.entries else None
+        return head is not None and head.careful and head.state is State.WAITING and head.not_before_s <= now_s
 
-    def has_due(self, now_s: float) -> bool:
-        """True when a record that has not been begun need not wait for its time."""
+    def must_be_marked(self, now_s: float) -> bool:
+        """True when records are about to be begun of which no note tells yet."""
+        if self.marked or not self.entries or self.entries[0].careful:
+            return False
         return any(e.state is State.WAITING and e.not_before_s <= now_s for e in self.entries)
 
     def commit_offset(self, finished: int) -> int | None:
@@ -126,23 +137,74 @@ class PartitionLog:
         offset = max(after, self.end)
         return offset if offset > (self.committed if self.committed is not None else -1) else None
 
-    def forget(self, finished: int, committed: int) -> None:
-        """The first `finished` entries are committed."""
-        for _ in range(finished):
-            self.entries.popleft()
-        self.committed = committed
+    def point(self, finished: int, *, leaving: bool) -> CommitPoint | None:
+        """What to commit with the first `finished` entries; None: nothing.
+
+        A partition that leaves in good order tells its next reader that nothing is open, even without news.
+        """
+        offset = self.commit_offset(finished)
+        solo = 0
+        if offset is None and leaving and self.marked:
+            offset, solo = self.committed, self.note.solo
+        if offset is None:
+            return None
+        accept = self.note.accept if self.note.accept > offset else 0
+        return CommitPoint(offset, Note(self._begun(offset, leaving=leaving), solo, accept).encode())
+
+    def _begun(self, offset: int, *, leaving: bool) -> int:
+        """Below which offset records may be open after a commit of `offset`.
+
+        The record at `offset` is announced in advance, so that a slow trickle needs no note of its own.
+        """
+        unsafe = [e.raw.offset + 1 for e in self.entries if e.kills or (e.state is State.IN_FLIGHT and not leaving)]
+        if self.careful_until > offset:
+            unsafe.append(self.careful_until)
+        if self.marked and not leaving:
+            unsafe.append(offset + 1)
+        return max(unsafe, default=0)
+
+    def commit_done(self, point: CommitPoint, *, leaving: bool) -> None:
+        """`point` is committed."""
+        self.committed = point.offset
+        self.note = Note.decode(point.note)
+        self.marked = self.marked and not leaving
+
+    def resume(self, before: PartitionLog) -> None:
+        """This process reads on after a rewind: nobody has died, so what it knew still holds.
+
+        The broker may have a mark of a run that never began; its count must not be believed.
+        """
+        self.marked = self.note.begun > 0 and not before.careful_until
+        self.careful_until = before.careful_until
+        head = before.entries[0].raw.offset if before.entries else None
+        if head is not None and self.committed is not None and self.committed <= head:
+            self.note = replace(self.note, solo=before.note.solo)
+
+    def mark(self, window: int, *, solo: bool) -> CommitPoint:
+        """What to commit before the first record is begun: `window` records, or that one `solo`."""
+        head = self.entries[0].raw.offset
+        if solo:
+            note = replace(self.note, begun=max(self.careful_until, head + 1), solo=self.note.solo + 1)
+        else:
+            note = replace(self.note, begun=min(head + window, self.entries[-1].raw.offset + 1), solo=0)
+        return CommitPoint(head, note.encode())
+
+    def mark_done(self, point: CommitPoint, *, solo: bool) -> None:
+        """The mark is committed."""
+        self.committed = point.offset
+        self.note = Note.decode(point.note)
+        self.marked = not solo
 
 
 class Partitions:
     """All partitions of this member. Owns epochs and the counts that bound memory."""
 
-    def __init__(self, careful_window: int) -> None:
-        """After a crash the first `careful_window` records of a partition run one at a time."""
+    def __init__(self) -> None:
+        """Holds nothing."""
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self._epoch = 0
-        self._careful_window = careful_window
-        self.lane_entries: dict[str, int] = {}
-        self.held_bytes = 0
+        self.lane_entries: Counter[str] = Counter()
+        self.lane_bytes: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[PartitionLog]:
         return iter(self._logs.values())
@@ -162,8 +224,7 @@ class Partitions:
         self.drop([tp])
         self._epoch += 1
         note = Note.decode(committed.note) if committed else Note()
-        log = PartitionLog(tp, self._epoch, note, committed.offset if committed else None)
-        log.careful_left = self._careful_window if note.open else 0
+        log = PartitionLog(tp, self._epoch, note, committed.offset if committed else None, note.begun)
         self._logs[tp] = log
         return log
 
@@ -184,10 +245,15 @@ class Partitions:
         log.next_offset = entry.raw.offset + 1
         self._count([entry], 1)
 
-    def forget(self, log: PartitionLog, finished: int, committed: int) -> None:
-        """The first entries of `log` are committed."""
-        self._count([log.entries[i] for i in range(finished)], -1)
-        log.forget(finished, committed)
+    def forget(self, log: PartitionLog, finished: int) -> None:
+        """The first `finished` entries of `log` are committed."""
+        self._count([log.entries.popleft() for _ in range(finished)], -1)
+
+    def came_back(self, entries: Iterable[Entry]) -> None:
+        """Records that ran alone did not end the process: their marks must not count at the next try."""
+        for entry in entries:
+            log = self._logs[entry.tp]
+            log.note = replace(log.note, solo=max(0, log.note.solo - 1))
 
     def is_current(self, entry: Entry) -> bool:
         """False when the entry's assignment has ended: its result must be discarded."""
@@ -196,5 +262,5 @@ class Partitions:
 
     def _count(self, entries: Iterable[Entry], sign: int) -> None:
         for entry in entries:
-            self.lane_entries[entry.lane] = self.lane_entries.get(entry.lane, 0) + sign
-            self.held_bytes += sign * entry.raw.size_bytes
+            self.lane_entries[entry.lane] += sign
+            self.lane_bytes[entry.lane] += sign * entry.raw.size_bytes

@@ -52,11 +52,15 @@ class DeferScope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """Try again later. DEPENDENCY: the offset stays and the partition waits. ITEM: on to the next retry topic."""
+    """Try again later. DEPENDENCY: the offset stays and the partition waits. ITEM: on to the next retry topic.
+
+    `asked` False: the origin was not asked, because of a limit of ours; that is no attempt.
+    """
 
     scope: DeferScope
     cause: str
     retry_after_s: float = 0.0
+    asked: bool = True
 
 
 Outcome = Emit | Reject | Defer

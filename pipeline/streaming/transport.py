@@ -123,6 +123,10 @@ class Fenced(Exception):  # noqa: N818 - a fact about the member
     """Another process took over, or the producer is beyond repair: exit, commit nothing."""
 
 
+class SourceFailed(Exception):  # noqa: N818 - a fact about the source
+    """The broker did not say what is committed, or contradicts it: exit, commit nothing."""
+
+
 class Ledger(Protocol):
     """Makes results and offsets visible together, or not at all."""
 

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from pipeline.streaming.partitions import Entry
 from pipeline.streaming.stage import Defer, Reject
-from pipeline.streaming.transport import RawRecord
 
 
 class Watch(Protocol):
@@ -28,13 +27,13 @@ class Watch(Protocol):
     def crash(self, how: str) -> None:
         """A process of the executor died."""
 
-    def reject(self, raw: RawRecord, reject: Reject) -> None:
+    def reject(self, entry: Entry, reject: Reject) -> None:
         """A dead letter is in hand."""
 
-    def accepted(self, raw: RawRecord) -> None:
+    def accepted(self, entry: Entry) -> None:
         """A reject that an operator had accepted beforehand."""
 
-    def defer(self, raw: RawRecord, defer: Defer) -> None:
+    def defer(self, entry: Entry, defer: Defer) -> None:
         """A record must wait."""
 
     def committed(self, entries: Sequence[Entry], took_s: float) -> None:
@@ -62,13 +61,13 @@ class NullWatch:
     def crash(self, how: str) -> None:
         """See Watch."""
 
-    def reject(self, raw: RawRecord, reject: Reject) -> None:
+    def reject(self, entry: Entry, reject: Reject) -> None:
         """See Watch."""
 
-    def accepted(self, raw: RawRecord) -> None:
+    def accepted(self, entry: Entry) -> None:
         """See Watch."""
 
-    def defer(self, raw: RawRecord, defer: Defer) -> None:
+    def defer(self, entry: Entry, defer: Defer) -> None:
         """See Watch."""
 
     def committed(self, entries: Sequence[Entry], took_s: float) -> None:

@@ -45,6 +45,7 @@ class Storm:
 
     references: int
     seed: int
+    members: tuple[StageName, ...] = MEMBERS
     kills_per_member: int = 2
     pace_per_s: float = 60.0
     held_back: float = 0.25
@@ -58,21 +59,23 @@ class Storm:
     mutants: Mapping[StageName, str] = field(default_factory=dict)
     protocol: GroupProtocol = GroupProtocol.CONSUMER
     timeout_s: float = 240.0
-    settle_s: float = 90.0
+    settle_s: float = 150.0
+    quiet_s: float = 45.0
+    """So long without an answer means that none will come; above what a dead member's transaction can hold back."""
 
 
 def plan_strikes(storm: Storm, rng: random.Random) -> list[list[Strike]]:
     """For each member its strikes in order; every hook is in it, those inside a transaction with records first."""
     if storm.mutants:
-        return [[Strike("between", 3)] if stage in storm.mutants else [] for stage in MEMBERS]
-    total = storm.kills_per_member * len(MEMBERS)
+        return [[Strike("between", 3)] if stage in storm.mutants else [] for stage in storm.members]
+    total = storm.kills_per_member * len(storm.members)
     hooks = shuffled(rng, ALL_HOOKS)
     while len(hooks) < total:
         hooks.append(rng.choice(ALL_HOOKS))
     strikes = iter(
         Strike(h) if h == "after_mark" else Strike(h, rng.randint(1, 6), round(rng.uniform(0.3, 3.0), 1)) for h in hooks
     )
-    return [[next(strikes) for _ in range(total // len(MEMBERS))] for _ in MEMBERS]
+    return [[next(strikes) for _ in range(total // len(storm.members))] for _ in storm.members]
 
 
 class Supervisor:
@@ -81,8 +84,9 @@ class Supervisor:
     def __init__(self, workers: Workers, storm: Storm, strikes: Sequence[Sequence[Strike]]) -> None:
         self._workers = workers
         self._mutants = storm.mutants
+        self._stages = storm.members
         self._left = [list(s) for s in strikes]
-        self._members: list[Worker] = [self._start(i) for i in range(len(MEMBERS))]
+        self._members: list[Worker] = [self._start(i) for i in range(len(storm.members))]
         self.kills: Counter[str] = Counter()
         self.kills_by_member: Counter[str] = Counter()
         self.other_exits: list[str] = []
@@ -108,7 +112,7 @@ class Supervisor:
             self._members[index] = self._start(index)
 
     def _start(self, index: int) -> Worker:
-        stage = MEMBERS[index]
+        stage = self._stages[index]
         strike = self._left[index].pop(0) if self._left[index] else None
         return self._workers.start(stage, strike, mutant=self._mutants.get(stage, ""))
 
@@ -233,10 +237,15 @@ def _due(storm: Storm, now_s: float, total: int) -> int:
 
 
 def _settle(storm: Storm, supervisor: Supervisor, verification: Verification) -> None:
-    """Faults are over: everything must come through, or `settle_s` passes."""
+    """Faults are over: until nothing is missing or nothing more comes; `settle_s` at the longest."""
     end_s = time.monotonic() + storm.settle_s
-    while verification.missing and time.monotonic() < end_s:
+    before, changed_s = -1, time.monotonic()
+    while (missing := verification.missing) and time.monotonic() < end_s:
         supervisor.tend()
+        if missing != before:
+            before, changed_s = missing, time.monotonic()
+        if time.monotonic() - changed_s > storm.quiet_s:
+            return
         time.sleep(0.2)
 
 

@@ -15,7 +15,7 @@ from pipeline.detection.bundle import Bundle
 from pipeline.streaming.batch import Lane
 from pipeline.streaming.executors.inline import Inline
 from pipeline.streaming.executors.processes import Processes
-from pipeline.streaming.runner import Plan
+from pipeline.streaming.plan import Plan
 from pipeline.streaming.stage import GiveUpCause, Item, Outcome
 from schemas.decision import ReasonCode
 from schemas.media import MediaReference, SuspectMedia

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -141,6 +142,18 @@ def build(stage: StageName, variant: str, settings: Settings) -> WorkerSpec:
             return build_worker(stage, settings)
 
 
+def die_with_parent() -> None:
+    """A test that is killed leaves no worker behind."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Settings come from MEDIASIEVE_* as in production; returns the worker's own exit code."""
     parser = argparse.ArgumentParser()
@@ -153,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--after-s", type=float, default=0.0)
     parser.add_argument("--signal", choices=("SIGKILL", "SIGSTOP"), default="SIGKILL")
     options = parser.parse_args(arguments)
+    die_with_parent()
     settings = load_settings(Settings)
     signum = signal.Signals[options.signal]
     journal = Journal(options.journal, options.at, options.nth, options.after_s, signum)

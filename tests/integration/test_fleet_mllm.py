@@ -22,9 +22,10 @@ from pipeline.media.content_store import ContentStore
 from pipeline.settings import FleetSettings, StoreSettings
 from pipeline.streaming.kafka.config import KafkaSettings
 from pipeline.streaming.kafka.embedded import EmbeddedKafka
-from pipeline.streaming.runner import Runner, RunnerSettings
+from pipeline.streaming.partitions import Entry
+from pipeline.streaming.plan import RunnerSettings
+from pipeline.streaming.runner import Runner
 from pipeline.streaming.stage import Defer, DeferScope
-from pipeline.streaming.transport import RawRecord
 from pipeline.streaming.watch import NullWatch
 from schemas.decision import Outcome, ReasonCode
 from schemas.topics import Topic
@@ -94,7 +95,7 @@ class Defers(NullWatch):
 
     seen: list[Defer] = field(default_factory=list)
 
-    def defer(self, raw: RawRecord, defer: Defer) -> None:
+    def defer(self, entry: Entry, defer: Defer) -> None:
         self.seen.append(defer)
 
 

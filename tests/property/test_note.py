@@ -11,7 +11,7 @@ from pipeline.streaming.partitions import Note
 from tests.support.record_strategies import json_values
 
 OFFSETS = st.integers(0, 2**63 - 1)
-notes = st.builds(Note, open=st.booleans(), solo=st.integers(0, 1000), accept=OFFSETS)
+notes = st.builds(Note, begun=OFFSETS, solo=st.integers(0, 1000), accept=OFFSETS)
 
 
 @given(notes)
@@ -30,7 +30,7 @@ def test_any_text_is_a_note_or_none(text: str) -> None:
     assert Note.decode(note.encode()) == note
 
 
-@given(st.dictionaries(st.sampled_from(["open", "solo", "accept", "x"]), json_values))
+@given(st.dictionaries(st.sampled_from(["begun", "solo", "accept", "x"]), json_values))
 def test_any_object_is_a_note_or_none(data: dict[str, object]) -> None:
     note = Note.decode(orjson.dumps(data).decode())
     assert Note.decode(note.encode()) == note

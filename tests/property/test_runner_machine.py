@@ -18,8 +18,10 @@ from pipeline.streaming.batch import BatchLimits, Lane
 from pipeline.streaming.clock import Deadline
 from pipeline.streaming.executors.base import Completed
 from pipeline.streaming.memory import MemoryBroker
+from pipeline.streaming.outcomes import MAX_KILLS
 from pipeline.streaming.partitions import Note
-from pipeline.streaming.runner import HOOKS, MAX_KILLS, RunnerSettings
+from pipeline.streaming.plan import RunnerSettings
+from pipeline.streaming.runner import HOOKS
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item, Outcome, Reject
 from pipeline.streaming.transport import (
     CommitAborted,
@@ -57,6 +59,8 @@ OUTCOMES: dict[str, Callable[[Item[MediaReference]], Outcome]] = {
 
 members = st.integers(0, MEMBERS - 1)
 partitions = st.integers(0, PARTITIONS - 1)
+tps = st.sampled_from(TPS[:PARTITIONS]) | st.sampled_from(TPS)
+delays = st.sampled_from([0.05, 0.5, 5.0, 11.0, 61.0, 601.0])
 outcome_kinds = st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=2, max_size=2)
 
 
@@ -66,6 +70,9 @@ class Died(BaseException):
 
 class NeverHappened(OutcomeUnknown):
     """The other half of an unknown outcome: the broker did not do it."""
+
+
+faults = st.lists(st.sampled_from([CommitAborted, OutcomeUnknown, NeverHappened, None]), max_size=2)
 
 
 class BootClock(FakeClock):
@@ -179,6 +186,16 @@ class Fleet(RuleBasedStateMachine):
         if executor.running:
             executor.answer(which, kinds)
 
+    @rule(member=members, kinds=outcome_kinds, faults=faults, seconds=delays)
+    def work(self, member: int, kinds: list[str], faults: list[type[Exception] | None], seconds: float) -> None:
+        """Begin, finish and commit, with a commit that may fail."""
+        self._guarded(member, lambda: self.processes[member].bench.turn(2))
+        process = self.processes[member]
+        while process.executor.running:
+            process.executor.answer(0, kinds)
+        self.fail_commits(member, faults)
+        self._guarded(member, lambda: process.bench.turn(2, seconds))
+
     @rule(member=members, rounds=st.integers(1, 4))
     def miss_a_dependency(self, member: int, rounds: int) -> None:
         for _ in range(rounds):
@@ -201,7 +218,7 @@ class Fleet(RuleBasedStateMachine):
     def kill_process_at(self, member: int, hook: str) -> None:
         self.processes[member].dies_at = hook
 
-    @rule(tp=st.sampled_from(TPS), orderly=st.booleans(), finishes=st.booleans())
+    @rule(tp=tps, orderly=st.booleans(), finishes=st.booleans())
     def move(self, tp: TopicPartition, orderly: bool, finishes: bool) -> None:
         """Before it first polls, a member holds nothing to give away."""
         giver = self.owner[tp]
@@ -218,7 +235,7 @@ class Fleet(RuleBasedStateMachine):
             self._left(tp)
         self._take(self.processes[taker], tp)
 
-    @rule(tp=st.sampled_from(TPS), finishes=st.booleans())
+    @rule(tp=tps, finishes=st.booleans())
     def take_away_and_give_back(self, tp: TopicPartition, finishes: bool) -> None:
         process = self.processes[self.owner[tp]]
         process.executor.on_wait = lambda: self._while_settling(process, finishes)
@@ -231,14 +248,11 @@ class Fleet(RuleBasedStateMachine):
         if self.processes[self.owner[tp]] is lives:
             source.assign([tp])
 
-    @rule(
-        member=members,
-        faults=st.lists(st.sampled_from([CommitAborted, OutcomeUnknown, NeverHappened, None]), min_size=1, max_size=3),
-    )
+    @rule(member=members, faults=faults)
     def fail_commits(self, member: int, faults: list[type[Exception] | None]) -> None:
         self.processes[member].bench.ledger.faults.extend(f("scripted") if f else None for f in faults)
 
-    @rule(seconds=st.sampled_from([0.05, 0.5, 5.0, 11.0, 61.0, 601.0]))
+    @rule(seconds=delays)
     def pass_time(self, seconds: float) -> None:
         self.world.advance(seconds)
 
@@ -296,9 +310,9 @@ class Fleet(RuleBasedStateMachine):
         self.processes[member] = self._start(member)
 
     def _left(self, tp: TopicPartition) -> None:
-        """A partition that was left with work begun: the next reader cannot tell it from a death."""
+        """A partition that was left with records noted as begun: the next reader cannot tell it from a death."""
         point = self.broker.committed.get(tp)
-        if point and Note.decode(point.note).open:
+        if point and Note.decode(point.note).begun > point.offset:
             self.deaths.update(self._waiting([tp]))
 
     def _take(self, process: Process, tp: TopicPartition) -> None:

@@ -42,7 +42,7 @@ def emitted(value: str) -> Emit:
 
 @dataclass(slots=True)
 class ObedientStage:
-    """Obeys `reject`, `defer`, `raise`, `sigkill`, `allocate N`, `hang`, `drop`, `touch PATH`, `await PATH`; emits the rest.
+    """Obeys `reject`, `defer`, `raise`, `sigkill`, `allocate N`, `hang`, `drop`, `touch P`, `await P`; else emits.
 
     `journal` gets a line `open PID`, `process PID` or `close PID` for each call; `broken` makes `open` raise.
     """

@@ -13,7 +13,8 @@ from pipeline.streaming.executors.base import Completed, Executor
 from pipeline.streaming.executors.inline import Inline
 from pipeline.streaming.failure import SourceRate
 from pipeline.streaming.memory import MemoryBroker, MemoryLedger, MemorySource
-from pipeline.streaming.runner import Hook, Plan, Runner, RunnerSettings
+from pipeline.streaming.plan import Plan, RunnerSettings
+from pipeline.streaming.runner import Hook, Runner
 from pipeline.streaming.stage import Emit, GiveUpCause, Item, Outcome, Output
 from pipeline.streaming.transport import TopicPartition
 from pipeline.streaming.watch import NullWatch, Watch

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.streaming.codec import MEDIA_ID_HEADER, RETRY_HEADER, Codec, Identity, RetryTicket, TopicNames
 from pipeline.streaming.failure import DeadLetterLimits, SourceRate
-from pipeline.streaming.stage import Item, Output, Reject
+from pipeline.streaming.stage import Defer, DeferScope, Item, Output, Reject
 from pipeline.streaming.transport import Headers, RawRecord, TopicPartition
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter, RejectCode
 from schemas.media import MediaReference
@@ -23,6 +23,7 @@ from schemas.wire import UnknownMajorVersion, decode
 from tests.support.cases import decision
 from tests.support.streaming import FakeClock
 
+DEFER = Defer(DeferScope.ITEM, "503")
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 VALUE = b'{"uri":"file:///x","media_id":"m-1","tenant":"acme","source":"cam-1"}'
 
@@ -101,7 +102,7 @@ def test_an_unknown_major_version_is_the_producers_at_the_edge_and_ours_inside()
 
 
 def test_a_retry_ticket_is_believed_on_a_retry_topic_only() -> None:
-    ticket = RetryTicket(3, 1_700_000_060_000, "media.ingest-0-1")
+    ticket = RetryTicket(3, 1_700_000_060_000, "media.ingest-0-1", 1_700_000_000_000)
     headers: Headers = ((RETRY_HEADER, ticket.encode()), (MEDIA_ID_HEADER, b"minted-1"))
     forged = record(headers=headers)
     assert (item_of(forged).attempt, item_of(forged).origin, codec().due_s(forged)) == (1, "media.ingest-2-7", None)
@@ -170,7 +171,7 @@ def test_each_rung_leads_to_the_next_and_the_last_to_none() -> None:
     raw, topics = record(), []
     made = codec()
     item = item_of(raw)
-    while (again := made.retry(raw, item)) is not None:
+    while (again := made.retry(raw, item, DEFER)) is not None:
         topics.append(again.topic)
         assert (again.value, again.key) == (VALUE, b"key")
         raw = RawRecord(TopicPartition(again.topic, 0), 1, again.key, again.value, again.headers)
@@ -181,9 +182,41 @@ def test_each_rung_leads_to_the_next_and_the_last_to_none() -> None:
     assert topics == [t.value for t in RETRY_DELAYS_S]
 
 
+def test_an_origin_that_was_not_asked_stays_on_its_rung_for_an_hour() -> None:
+    made, raw = codec(), record()
+    unasked = Defer(DeferScope.ITEM, "host busy", asked=False)
+    for _ in range(3):
+        again = made.retry(raw, item_of(raw, made), unasked)
+        assert again is not None
+        assert again.topic == Topic.RETRY_10S
+        raw = RawRecord(TopicPartition(again.topic, 0), 1, again.key, again.value, again.headers)
+        assert item_of(raw, made).attempt == 2
+    made._clock.advance(3601)  # type: ignore[attr-defined]
+    later = made.retry(raw, item_of(raw, made), unasked)
+    assert later is not None
+    assert later.topic == Topic.RETRY_1M
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "topic"), [(5.0, Topic.RETRY_10S), (30.0, Topic.RETRY_1M), (9999.0, Topic.RETRY_10M)]
+)
+def test_an_origin_that_names_a_time_gets_a_delay_as_long(retry_after_s: float, topic: Topic) -> None:
+    again = codec().retry(record(), item_of(record()), Defer(DeferScope.ITEM, "429", retry_after_s))
+    assert again is not None
+    assert again.topic == topic
+
+
+@pytest.mark.parametrize("value", [b"{}", b"not json", b"[]", b'{"attempt":"x"}', b"null"])
+def test_a_retry_header_that_is_not_ours_is_an_unexpected_reject(value: bytes) -> None:
+    raw = replace(record(headers=((RETRY_HEADER, value),)), tp=TopicPartition(Topic.RETRY_1M.value, 0))
+    read = codec().read(raw)
+    assert isinstance(read, Reject)
+    assert read.code is RejectCode.UNEXPECTED
+
+
 def test_a_retry_is_due_after_its_topics_delay() -> None:
     raw = record()
-    again = codec().retry(raw, item_of(raw))
+    again = codec().retry(raw, item_of(raw), DEFER)
     assert again is not None
     ticket = orjson.loads(header(again.headers, RETRY_HEADER))
     assert ticket["due_ms"] == int((FakeClock().wall_s() + 10.0) * 1000)
@@ -191,7 +224,7 @@ def test_a_retry_is_due_after_its_topics_delay() -> None:
 
 def test_a_retry_keeps_the_producers_headers_and_the_media_id() -> None:
     raw = record(b'{"uri":"file:///x"}', headers=(("x", b"1"), ("traceparent", TRACE.encode())))
-    again = codec().retry(raw, item_of(raw))
+    again = codec().retry(raw, item_of(raw), DEFER)
     assert again is not None
     assert again.headers[0] == ("x", b"1")
     assert header(again.headers, MEDIA_ID_HEADER) == b"east-media.ingest-2-7"

@@ -7,6 +7,7 @@ import pytest
 from pipeline.streaming.committer import Committer
 from pipeline.streaming.memory import MemoryBroker, MemoryLedger, MemorySource
 from pipeline.streaming.partitions import Entry, Note, Partitions, State
+from pipeline.streaming.plan import RunnerSettings
 from pipeline.streaming.transport import CommitAborted, CommitPoint, Fenced, OutcomeUnknown, OutRecord, TopicPartition
 from tests.support.entries import TP, entry
 from tests.support.streaming import FakeClock
@@ -23,11 +24,11 @@ class World:
             self.broker.committed[TP] = committed
         self.ledger = MemoryLedger(self.broker)
         self.clock = FakeClock()
-        self.partitions = Partitions(careful_window=4)
+        self.partitions = Partitions()
         self.log = self.partitions.assign(TP, committed)
         self.other = self.partitions.assign(OTHER, None)
         self.committer = Committer(
-            MemorySource(self.broker), self.ledger, self.partitions, self.clock, timeout_s=5.0, give_up_s=60.0
+            MemorySource(self.broker), self.ledger, self.partitions, self.clock, RunnerSettings(careful_window=4)
         )
 
     def hold(self, *states: State, tp: TopicPartition = TP, first: int = 0) -> list[Entry]:
@@ -54,14 +55,14 @@ D, W, F = State.DONE, State.WAITING, State.IN_FLIGHT
 def test_nothing_to_say_makes_no_transaction() -> None:
     world = World()
     world.hold(W, D)
-    assert world.committer.commit_finished().entries == ()
+    assert world.committer.commit_finished() == ()
     assert world.ledger.commits == []
 
 
 def test_finished_prefixes_of_all_partitions_go_in_one_commit() -> None:
     world = World()
     done = [*world.hold(D, D, W)[:2], *world.hold(D, tp=OTHER)]
-    assert world.committer.commit_finished().entries == tuple(done)
+    assert world.committer.commit_finished() == tuple(done)
     assert len(world.ledger.commits) == 1
     assert world.broker.committed == {TP: CommitPoint(2), OTHER: CommitPoint(1)}
     assert world.out == [b"0-0", b"0-1", b"1-0"]
@@ -82,7 +83,7 @@ def test_what_was_committed_is_not_committed_again() -> None:
     world = World()
     world.hold(D)
     world.committer.commit_finished()
-    assert world.committer.commit_finished().entries == ()
+    assert world.committer.commit_finished() == ()
     assert len(world.ledger.commits) == 1
 
 
@@ -90,19 +91,26 @@ def test_a_mark_notes_the_head_before_the_work() -> None:
     world = World()
     world.hold(W, W, first=3)
     assert world.committer.mark([world.log], solo=False)
-    assert world.point == CommitPoint(3, Note(open=True).encode())
+    assert world.point == CommitPoint(3, Note(begun=5).encode())
     assert world.log.marked
     assert world.log.committed == 3
     assert world.out == []
 
 
 def test_a_solo_mark_counts_up_and_a_plain_one_begins_again() -> None:
-    world = World(committed=CommitPoint(0, Note(open=True, solo=1).encode()))
+    world = World(committed=CommitPoint(0, Note(begun=3, solo=1).encode()))
     world.hold(W)
     world.committer.mark([world.log], solo=True)
-    assert world.log.note == Note(open=True, solo=2)
+    assert world.log.note == Note(begun=3, solo=2)
     world.committer.mark([world.log], solo=False)
-    assert world.log.note == Note(open=True, solo=0)
+    assert world.log.note == Note(begun=1, solo=0)
+
+
+def test_a_mark_announces_a_window_at_most() -> None:
+    world = World()
+    world.hold(*[W] * 9, first=3)
+    world.committer.mark([world.log], solo=False)
+    assert world.log.note == Note(begun=7)
 
 
 def test_an_aborted_mark_leaves_everything_as_it_was() -> None:
@@ -119,14 +127,22 @@ def test_a_commit_stays_open_until_the_partition_leaves() -> None:
     world.committer.mark([world.log], solo=False)
     world.log.entries[0].state = D
     world.committer.commit_finished()
-    assert world.point == CommitPoint(1, Note(open=True).encode())
+    assert world.point == CommitPoint(1, Note(begun=2).encode())
     world.log.entries[0].state = D
-    world.committer.commit_finished(release=True)
+    world.committer.commit_finished(leaving_in_s=5.0)
     assert world.point == CommitPoint(2, "")
 
 
+def test_a_commit_tells_which_records_are_in_flight() -> None:
+    world = World()
+    world.hold(D, F, W, F, W)
+    world.committer.mark([world.log], solo=False)
+    world.committer.commit_finished()
+    assert world.point == CommitPoint(1, Note(begun=4).encode())
+
+
 def test_a_finished_record_clears_the_solo_count() -> None:
-    world = World(committed=CommitPoint(0, Note(open=True, solo=1).encode()))
+    world = World(committed=CommitPoint(0, Note(begun=1, solo=1).encode()))
     world.hold(W)
     world.committer.mark([world.log], solo=True)
     world.log.entries[0].state = D
@@ -138,25 +154,26 @@ def test_leaving_in_good_order_with_nothing_new_says_so() -> None:
     world = World()
     world.hold(W)
     world.committer.mark([world.log], solo=False)
-    world.committer.commit_finished(release=True)
+    world.committer.commit_finished(leaving_in_s=5.0)
     assert world.point == CommitPoint(0, "")
 
 
-def test_leaving_while_a_record_runs_leaves_the_note_open() -> None:
-    world = World()
-    world.hold(F)
-    world.committer.mark([world.log], solo=True)
-    world.committer.commit_finished(release=True)
-    assert world.point == CommitPoint(0, Note(open=True, solo=1).encode())
-
-
-def test_leaving_with_something_finished_and_something_running_leaves_the_note_open() -> None:
+def test_leaving_in_good_order_while_a_record_runs_warns_nobody() -> None:
     world = World()
     world.hold(W, F)
     world.committer.mark([world.log], solo=False)
     world.log.entries[0].state = D
-    world.committer.commit_finished(release=True)
-    assert world.point == CommitPoint(1, Note(open=True).encode())
+    world.committer.commit_finished(leaving_in_s=5.0)
+    assert world.point == CommitPoint(1, ""), "its drop is no death"
+
+
+def test_leaving_before_the_careful_records_are_done_passes_the_warning_on() -> None:
+    world = World(committed=CommitPoint(0, Note(begun=3).encode()))
+    world.hold(W, W, W)
+    world.committer.mark([world.log], solo=True)
+    world.log.entries[0].state = D
+    world.committer.commit_finished(leaving_in_s=5.0)
+    assert world.point == CommitPoint(1, Note(begun=3).encode())
 
 
 def test_leaving_with_a_record_that_killed_a_process_leaves_the_note_open() -> None:
@@ -164,14 +181,14 @@ def test_leaving_with_a_record_that_killed_a_process_leaves_the_note_open() -> N
     (suspect,) = world.hold(W)
     suspect.kills = 1
     world.committer.mark([world.log], solo=False)
-    world.committer.commit_finished(release=True)
-    assert world.point == CommitPoint(0, Note(open=True).encode())
+    world.committer.commit_finished(leaving_in_s=5.0)
+    assert world.point == CommitPoint(0, Note(begun=1).encode())
 
 
 def test_leaving_unmarked_commits_nothing() -> None:
     world = World()
     world.hold(W)
-    world.committer.commit_finished(release=True)
+    world.committer.commit_finished(leaving_in_s=5.0)
     assert world.ledger.commits == []
 
 
@@ -188,7 +205,7 @@ def test_an_abort_keeps_the_results_in_hand() -> None:
     world = World()
     world.hold(D)
     world.ledger.faults.append(CommitAborted("x"))
-    assert world.committer.commit_finished().entries == ()
+    assert world.committer.commit_finished() is None
     assert (world.committer.aborts, world.committer.commits, len(world.log.entries)) == (1, 0, 1)
     world.committer.commit_finished()
     assert world.out == [b"0-0"]
@@ -223,7 +240,7 @@ def test_an_unknown_outcome_reads_again_from_what_the_broker_says() -> None:
     world = World()
     (done,) = world.hold(D)
     world.ledger.faults.append(OutcomeUnknown("timed out"))
-    assert world.committer.commit_finished().entries == ()
+    assert world.committer.commit_finished() is None
     assert world.committer.unknown == 1
     assert not world.partitions.is_current(done)
     log = world.partitions.get(TP)
@@ -238,7 +255,7 @@ def test_a_rewind_is_no_crash_and_keeps_its_mark() -> None:
     assert not world.committer.mark([world.log], solo=False)
     log = world.partitions.get(TP)
     assert log is not None
-    assert (log.marked, log.careful_left) == (True, 0)
+    assert (log.marked, log.careful_until) == (True, 0)
 
 
 def test_fenced_propagates() -> None:

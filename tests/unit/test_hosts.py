@@ -120,7 +120,7 @@ def test_one_probe_at_a_time_and_a_failed_one_starts_the_cool_down_anew(clock: C
 
     def probe() -> None:
         with hosts.visit(HOST, 2):
-            refused(hosts, 3, "circuit open")
+            refused(hosts, 3, "host busy")
             raise FetchDeferred("still dead", HOST)
 
     with pytest.raises(FetchDeferred, match="still dead"):

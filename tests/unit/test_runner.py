@@ -8,7 +8,7 @@ from pipeline.streaming.batch import BatchLimits, Lane
 from pipeline.streaming.failure import DeadLetterLimitExceeded, DeadLetterLimits
 from pipeline.streaming.memory import MemoryBroker, MemoryLedger, MemorySource
 from pipeline.streaming.partitions import Note
-from pipeline.streaming.runner import RunnerSettings
+from pipeline.streaming.plan import RunnerSettings
 from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Reject
 from pipeline.streaming.transport import CommitAborted, Fenced, OutcomeUnknown
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter, RejectCode
@@ -395,11 +395,11 @@ def test_a_record_that_kills_the_consumer_itself_is_found_and_escalated() -> Non
 
 def test_after_a_crash_the_first_records_run_one_at_a_time() -> None:
     broker = MemoryBroker()
-    first = Bench(broker=broker, executor=HeldExecutor())
+    first = Bench(broker=broker, executor=HeldExecutor(), settings=RunnerSettings(careful_window=2))
     first.publish("a", "b", "c", "d")
     first.turn(2)
     executor = HeldExecutor()
-    second = Bench(broker=broker, executor=executor, settings=RunnerSettings(careful_window=2))
+    second = Bench(broker=broker, executor=executor)
     second.turn(3)
     assert len(executor.running) == 1
     executor.finish("a")
@@ -453,7 +453,7 @@ def test_memory_stays_small_after_many_records() -> None:
         bench.publish(f"m{i}")
     bench.turn(320)
     assert len(bench.out(Topic.SUSPECT)) == 300
-    assert bench.runner._partitions.held_bytes == 0
+    assert set(bench.runner._partitions.lane_bytes.values()) == {0}
     assert set(bench.runner._partitions.lane_entries.values()) == {0}
     assert isinstance(bench.source, MemorySource)
     assert isinstance(bench.ledger, MemoryLedger)

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from pipeline.streaming.memory import MemoryBroker
 from pipeline.streaming.partitions import Note
-from pipeline.streaming.runner import RunnerSettings
+from pipeline.streaming.plan import RunnerSettings
 from pipeline.streaming.stage import Defer, DeferScope, Item, Outcome
-from pipeline.streaming.transport import CommitPoint, RawRecord, TopicPartition
+from pipeline.streaming.transport import CommitPoint, OutcomeUnknown, RawRecord, TopicPartition
 from schemas.media import MediaReference
 from schemas.topics import Topic
 from tests.support.streaming import INGEST, Bench, HeldExecutor
@@ -25,7 +25,7 @@ def left_by_a_dead_process(*media_ids: str) -> Bench:
     first = Bench(broker=broker, executor=HeldExecutor())
     first.publish(*media_ids)
     first.turn(2)
-    assert Note.decode(broker.committed[INGEST].note).open
+    assert Note.decode(broker.committed[INGEST].note).begun == len(media_ids)
     return Bench(broker=broker)
 
 
@@ -35,7 +35,7 @@ def with_a_retry_begun() -> tuple[MemoryBroker, float]:
     bench.publish("later")
     bench.stage.script["later"].append(Defer(DeferScope.ITEM, "503"))
     bench.turn(6)
-    assert Note.decode(bench.broker.committed[TopicPartition(Topic.RETRY_10S.value, 0)].note).open
+    bench.broker.committed[TopicPartition(Topic.RETRY_10S.value, 0)] = CommitPoint(0, Note(begun=1).encode())
     bench.broker.committed[INGEST] = CommitPoint(1)
     return bench.broker, bench.clock.now_s
 
@@ -53,13 +53,13 @@ def test_deferrals_do_not_forgive_earlier_deaths() -> None:
     broker = MemoryBroker()
     bench = Bench(broker=broker)
     bench.publish("a")
-    broker.committed[INGEST] = CommitPoint(0, Note(open=True, solo=1).encode())
+    broker.committed[INGEST] = CommitPoint(0, Note(begun=1, solo=1).encode())
     bench.stage.script["a"].append(Defer(DeferScope.DEPENDENCY, "store is down"))
     bench.turn(2)
     log = bench.runner._partitions.get(INGEST)
     assert log is not None
     assert log.note.solo == 1
-    assert Note.decode(broker.committed[INGEST].note) == Note(open=True, solo=2), "it was begun a second time"
+    assert Note.decode(broker.committed[INGEST].note) == Note(begun=1, solo=2), "it was begun a second time"
 
 
 def test_a_retry_partition_that_is_not_due_does_not_hold_up_the_others() -> None:
@@ -94,7 +94,7 @@ def test_when_it_is_due_it_runs_alone() -> None:
 
 def test_deaths_of_a_record_that_is_gone_are_not_counted_against_the_next() -> None:
     broker = MemoryBroker()
-    broker.committed[INGEST] = CommitPoint(0, Note(open=True, solo=2).encode())
+    broker.committed[INGEST] = CommitPoint(0, Note(begun=1, solo=2).encode())
     value = b'{"uri":"file:///x","media_id":"next"}'
     broker.logs[INGEST].append(RawRecord(INGEST, 3, None, value))  # retention took 0 to 2
     bench = Bench(broker=broker)
@@ -118,3 +118,16 @@ def test_waits_for_a_dependency_double_up_to_the_longest() -> None:
     bench.turn(200)
     waits = [round(b - a) for a, b in pairwise(tries)]
     assert waits == [1, 2, 4, 4, 4]
+
+
+def test_a_mark_whose_outcome_is_unknown_is_no_run() -> None:
+    """The broker may hold a mark of a run that never began: one death later the record is not poison yet."""
+    broker = MemoryBroker()
+    broker.committed[INGEST] = CommitPoint(0, Note(begun=1).encode())
+    executor = HeldExecutor()
+    bench = Bench(broker=broker, executor=executor)
+    bench.publish("a")
+    bench.ledger.faults.append(OutcomeUnknown("timed out"))
+    bench.turn(4)
+    assert begun(executor) == ["a"]
+    assert Note.decode(broker.committed[INGEST].note).solo == 1

@@ -128,7 +128,7 @@ def test_partitions_that_stay_keep_their_note_when_others_leave() -> None:
     executor.finish("a")
     bench.source.revoke([OTHER])
     assert Note.decode(bench.broker.committed[OTHER].note) == Note()
-    assert Note.decode(bench.broker.committed[INGEST].note) == Note(open=True)
+    assert Note.decode(bench.broker.committed[INGEST].note) == Note(begun=1)
     assert bench.out(Topic.SUSPECT) == ["b"]
     bench.turn(2)
     assert sorted(bench.out(Topic.SUSPECT)) == ["a", "b"]

@@ -16,7 +16,7 @@ from pipeline.detection.classifier.preprocess import CropSpec, Pixels, crops
 from pipeline.guarded_process import Limits
 from pipeline.media.content_store import ContentStore
 from pipeline.media.decode import DecodeLimits, decode_image
-from pipeline.media.errors import FetchDeferred, FetchRejected, MediaError, StoreUnavailable
+from pipeline.media.errors import FetchDeferred, FetchRejected, HostBusy, MediaError, StoreUnavailable
 from pipeline.media.fetch import Fetched, Fetcher
 from pipeline.media.sandbox import DecodeSandbox
 from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Item, Outcome, Output, Reject
@@ -49,6 +49,7 @@ class ClassifierStage:
         self._settings = settings
         self._verdicts = Verdicts(STAGE, bundle.policy)
         self._store = ContentStore(store_url)
+        self._store_failed = False
         self._fetcher = Fetcher(settings.fetch)
         self._classifier = Classifier(bundle, settings.backend, settings.batching)
         sandbox = settings.sandbox
@@ -85,24 +86,38 @@ class ClassifierStage:
         return Reject(RejectCode.TENANT_REFUSED, refused) if refused else self._one(item)
 
     def _one(self, item: Item[MediaReference]) -> Outcome:
+        watch = Stopwatch(STAGE, item)
         unfetched = CaseFile(admit(item, None, self._bundle, self._settings))
         if expired(unfetched.admission):
-            return self._verdicts.escalated(
-                unfetched, [reason(ReasonCode.EXPIRED, f"expires_at was {item.value.expires_at}")]
-            )
-        watch = Stopwatch(STAGE, item)
+            case = unfetched.timed(watch.stop())
+            why = reason(ReasonCode.EXPIRED, f"expires_at was {item.value.expires_at}")
+            return self._verdicts.escalated(case, [why])
         try:
+            self._require_store()
             fetched = self._fetcher.fetch(item.value, item.attempt)
         except FetchRejected as error:
             return Reject(error.code, error.detail)
         except FetchDeferred as error:
-            return Defer(DeferScope.ITEM, error.cause)
+            return Defer(DeferScope.ITEM, error.cause, error.retry_after_s, asked=not isinstance(error, HostBusy))
         except MediaError as error:
-            return self._verdicts.escalated(unfetched, [reason(error.code, error.detail)])
+            case = unfetched.timed(watch.stop())
+            return self._verdicts.escalated(case, [reason(error.code, error.detail)])
+        except StoreUnavailable as error:
+            return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
+        return self._store_or_defer(item, fetched, watch)
+
+    def _store_or_defer(self, item: Item[MediaReference], fetched: Fetched, watch: Stopwatch) -> Outcome:
         try:
             return self._analyse(item, fetched, watch)
         except StoreUnavailable as error:
+            self._store_failed = True
             return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
+
+    def _require_store(self) -> None:
+        """After a failure, ask the store before the producer's origin: nothing is fetched only to be thrown away."""
+        if self._store_failed:
+            self._store.put_evidence(b"mediasieve asks whether the store is there", ".txt")
+            self._store_failed = False
 
     def _analyse(self, item: Item[MediaReference], fetched: Fetched, watch: Stopwatch) -> Outcome:
         admission = admit(item, fetched.sha256, self._bundle, self._settings)

@@ -7,7 +7,7 @@ from pipeline.detection.bundle import Bundle
 from pipeline.settings import FleetSettings
 from pipeline.streaming.batch import Lane
 from pipeline.streaming.executors.threads import Threads
-from pipeline.streaming.runner import Plan
+from pipeline.streaming.plan import Plan
 from schemas.media import MediaReference
 from schemas.topics import RETRY_DELAYS_S, Topic
 from workers.classifier.admission import identity
@@ -26,7 +26,7 @@ def build(fleet: FleetSettings, settings: ClassifierSettings) -> WorkerSpec:
         # meanwhile must have room, or the dead host stalls them after all.
         Lane("main", (Topic.INGEST,), max_in_flight=settings.slots, max_held=32 * settings.slots),
         *(
-            Lane(topic.value, (topic,), settings.retry_slots, max_held=16 * settings.retry_slots, delayed=True)
+            Lane(topic.value, (topic,), settings.retry_slots, max_held=2 * settings.retry_slots, delayed=True)
             for topic in RETRY_DELAYS_S
         ),
     )
@@ -34,7 +34,7 @@ def build(fleet: FleetSettings, settings: ClassifierSettings) -> WorkerSpec:
     plan = Plan(
         name=STAGE.value,
         lanes=lanes,
-        cost=lambda item: item.value.size_bytes or 1_000_000,
+        cost=lambda item: min(item.value.size_bytes or 1_000_000, settings.fetch.max_bytes),
         fallback=stage.fallback,
         tenant_quota=settings.quota,
         edge=True,

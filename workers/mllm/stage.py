@@ -52,9 +52,9 @@ class MllmStage:
     def _one(self, item: Item[AnomalousMedia]) -> Outcome:
         media = item.value
         case = _case(media)
-        if expired(media.admission):
-            return self._verdicts.escalated(case, [reason(ReasonCode.EXPIRED)])
         watch = Stopwatch(STAGE, item)
+        if expired(media.admission):
+            return self._verdicts.escalated(case.timed(watch.stop()), [reason(ReasonCode.EXPIRED)])
         try:
             result = self._verifier.verify(self._request(media))
             return self._conclude(media, result, watch)
@@ -63,7 +63,7 @@ class MllmStage:
         except StoreUnavailable as error:
             return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
         except (ContentMissing, ContentCorrupt) as error:
-            return self._verdicts.escalated(case, [reason(ReasonCode.CONTENT_MISSING, str(error))])
+            return self._verdicts.escalated(case.timed(watch.stop()), [reason(ReasonCode.CONTENT_MISSING, str(error))])
 
     def _request(self, media: AnomalousMedia) -> VerifyRequest:
         panel = media.spectral.panel

@@ -10,7 +10,7 @@ from pipeline.detection.mllm.backends.unconfigured import UnconfiguredVerifier
 from pipeline.settings import FleetSettings
 from pipeline.streaming.codec import Identity
 from pipeline.streaming.executors.threads import Threads
-from pipeline.streaming.runner import Plan
+from pipeline.streaming.plan import Plan
 from schemas.media import AnomalousMedia
 from schemas.topics import Topic
 from workers.lanes import two_lanes

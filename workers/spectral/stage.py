@@ -61,7 +61,7 @@ class SpectralStage:
         watch = Stopwatch(STAGE, item)
         case = CaseFile(suspect.admission, suspect.facts, suspect.scores, suspect.timings)
         if expired(suspect.admission):
-            return self._verdicts.escalated(case, [reason(ReasonCode.EXPIRED)])
+            return self._verdicts.escalated(case.timed(watch.stop()), [reason(ReasonCode.EXPIRED)])
         try:
             data = self._store.get(suspect.admission.tenant, suspect.facts.sha256)
             image = decode_image(data, self._settings.decode)
@@ -69,9 +69,9 @@ class SpectralStage:
         except StoreUnavailable as error:
             return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
         except (ContentMissing, ContentCorrupt) as error:
-            return self._verdicts.escalated(case, [reason(ReasonCode.CONTENT_MISSING, str(error))])
+            return self._verdicts.escalated(case.timed(watch.stop()), [reason(ReasonCode.CONTENT_MISSING, str(error))])
         except MediaError as error:
-            return self._verdicts.escalated(case, [reason(error.code, error.detail)])
+            return self._verdicts.escalated(case.timed(watch.stop()), [reason(error.code, error.detail)])
 
     def _analyse(self, item: Item[SuspectMedia], image: DecodedImage, watch: Stopwatch) -> Outcome:
         assert self._analyser is not None  # noqa: S101 - open() made it

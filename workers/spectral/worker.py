@@ -10,7 +10,7 @@ from pipeline.guarded_process import Limits
 from pipeline.settings import FleetSettings
 from pipeline.streaming.codec import Identity
 from pipeline.streaming.executors.processes import Processes
-from pipeline.streaming.runner import Plan
+from pipeline.streaming.plan import Plan
 from schemas.media import SuspectMedia
 from schemas.topics import Topic
 from workers.lanes import two_lanes

@@ -19,12 +19,19 @@ class GroupProtocol(StrEnum):
 
 _NEEDED = frozenset(
     {
+        "acks",
+        "auto.offset.reset",
         "enable.auto.commit",
         "enable.auto.offset.store",
-        "isolation.level",
-        "transactional.id",
         "enable.idempotence",
-        "acks",
+        "enable.partition.eof",
+        "group.id",
+        "group.protocol",
+        "isolation.level",
+        "message.max.bytes",
+        "partition.assignment.strategy",
+        "transaction.timeout.ms",
+        "transactional.id",
     }
 )
 
@@ -86,7 +93,8 @@ class KafkaSettings(BaseModel):
 
     def consumer(self, group: str) -> dict[str, Any]:
         """A group member that commits nothing by itself and reads committed records only."""
-        config = self.common() | {
+        defaults = {"fetch.wait.max.ms": 100, "queued.max.messages.kbytes": 8192}
+        needed = {
             "group.id": self.group(group),
             "group.protocol": self.group_protocol.value,
             "enable.auto.commit": False,
@@ -94,13 +102,11 @@ class KafkaSettings(BaseModel):
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
-            "fetch.wait.max.ms": 100,
-            "queued.max.messages.kbytes": 8192,
-            "fetch.message.max.bytes": DEAD_LETTER_MAX_BYTES,
         }
         if self.group_protocol is GroupProtocol.CLASSIC:
-            config |= {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": 6000}
-        return config
+            defaults["session.timeout.ms"] = 6000
+            needed["partition.assignment.strategy"] = "cooperative-sticky"
+        return defaults | self.common() | needed
 
     def reader(self) -> dict[str, Any]:
         """For assigned, group-less reading of committed records (command line, verifiers)."""
@@ -115,20 +121,15 @@ class KafkaSettings(BaseModel):
 
     def plain_producer(self) -> dict[str, Any]:
         """An idempotent producer without transactions, for the command line."""
-        return self.common() | {
-            "enable.idempotence": True,
-            "linger.ms": 5,
-            "message.max.bytes": DEAD_LETTER_MAX_BYTES,
-            "log_level": 2,
-        }
+        needed = {"enable.idempotence": True, "message.max.bytes": DEAD_LETTER_MAX_BYTES}
+        return {"linger.ms": 5, "log_level": 2} | self.common() | needed
 
     def transactional_producer(self, transactional_id: str) -> dict[str, Any]:
         """The short back-off avoids a stall of about 120 ms between transactions that follow each other at once."""
-        return self.common() | {
+        defaults = {"retry.backoff.ms": 5, "retry.backoff.max.ms": 20, "linger.ms": 0}
+        needed = {
             "transactional.id": transactional_id,
             "transaction.timeout.ms": 15_000,
-            "retry.backoff.ms": 5,
-            "retry.backoff.max.ms": 20,
-            "linger.ms": 0,
             "message.max.bytes": DEAD_LETTER_MAX_BYTES,
         }
+        return defaults | self.common() | needed

@@ -14,9 +14,11 @@ from pipeline.streaming.kafka.errors import waits
 from pipeline.streaming.transport import (
     AssignmentListener,
     CommitPoint,
+    Headers,
     Member,
     Polled,
     RawRecord,
+    SourceFailed,
     TopicPartition,
 )
 
@@ -39,6 +41,7 @@ class KafkaSource:
         self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
         self._listener: AssignmentListener | None = None
         self._closed = False
+        self._moved: set[tuple[str | None, int | None]] = set()
 
     def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
         """See Source."""
@@ -52,10 +55,13 @@ class KafkaSource:
         first = self._consumer.poll(timeout_s)
         if first is None:
             return Polled()
+        self._moved.clear()
         rest = self._consumer.consume(limit - 1, 0.0) if limit > 1 else []
         records: list[RawRecord] = []
         ends: dict[TopicPartition, int] = {}
-        for message in (first, *rest):
+        if (first.topic(), first.partition()) not in self._moved:  # else it is read again, from what is committed
+            self._sort(first, records, ends)
+        for message in rest:
             self._sort(message, records, ends)
         return Polled(records, ends)
 
@@ -96,6 +102,8 @@ class KafkaSource:
             raise KafkaException(error)
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        if self._closed:
+            return  # closing serves pending calls; asking what is committed would hang there
         tps = [TopicPartition(p.topic, p.partition) for p in partitions]
         committed = self._committed(tps)
         starts = [
@@ -109,12 +117,14 @@ class KafkaSource:
             self._listener.assigned(committed)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        self._moved |= {(p.topic, p.partition) for p in partitions}
         if self._listener is not None:
             self._listener.revoked([TopicPartition(p.topic, p.partition) for p in partitions])
         if not self._closed:
             consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
+        self._moved |= {(p.topic, p.partition) for p in partitions}
         if self._listener is not None:
             self._listener.lost([TopicPartition(p.topic, p.partition) for p in partitions])
         if not self._closed:
@@ -125,11 +135,14 @@ class KafkaSource:
         if not tps:
             return {}
         asked = [KafkaPartition(tp.topic, tp.partition) for tp in tps]
-        found = self._consumer.committed(asked, timeout=_COMMITTED_TIMEOUT_S)
+        try:
+            found = self._consumer.committed(asked, timeout=_COMMITTED_TIMEOUT_S)
+        except KafkaException as error:
+            raise SourceFailed(f"the group's committed offsets could not be read: {error}") from error
         points: dict[TopicPartition, CommitPoint | None] = {}
         for p in found:
             if p.error is not None:
-                raise KafkaException(p.error)
+                raise SourceFailed(f"the committed offset of {p.topic}[{p.partition}]: {p.error}")
             points[TopicPartition(p.topic, p.partition)] = (
                 CommitPoint(p.offset, p.metadata or "") if p.offset >= 0 else None
             )
@@ -138,6 +151,16 @@ class KafkaSource:
     def _still_assigned(self, partitions: Collection[TopicPartition]) -> list[KafkaPartition]:
         assigned = {(p.topic, p.partition) for p in self._consumer.assignment()}
         return [KafkaPartition(tp.topic, tp.partition) for tp in partitions if (tp.topic, tp.partition) in assigned]
+
+
+def _headers(message: Message) -> Headers:
+    """None where a name is not UTF-8: confluent-kafka cannot give those, and the value is still the record."""
+    try:
+        return tuple(_header(h) for h in message.headers() or ())
+    except UnicodeDecodeError:
+        place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        log.warning("header_names_unreadable", **place)
+        return ()
 
 
 def _header(header: Any) -> tuple[str, bytes]:
@@ -154,6 +177,6 @@ def raw_record(message: Message) -> RawRecord:
         offset=message.offset() or 0,
         key=key.encode() if isinstance(key, str) else key,
         value=value.encode() if isinstance(value, str) else value or b"",
-        headers=tuple(_header(h) for h in message.headers() or ()),
+        headers=_headers(message),
         timestamp_ms=max(0, message.timestamp()[1]),
     )
