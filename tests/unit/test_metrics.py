@@ -18,7 +18,7 @@ from schemas.deadletter import RejectCode
 from schemas.decision import Outcome
 from schemas.topics import Topic
 from tests.support.cases import decision
-from tests.support.entries import entry, raw
+from tests.support.entries import entry
 from tests.support.streaming import FakeClock
 
 by_name = pytest.mark.parametrize("spec", METRICS, ids=lambda s: s.name)
@@ -123,14 +123,14 @@ def test_each_committed_decision_is_counted_and_logged_once(watched: Watched) ->
     assert watched.value("mediasieve_records_total", topic=Topic.INGEST.value) == 2.0
     assert watched.value("mediasieve_item_seconds_count") == 2.0
     (line,) = watched.logs
-    assert (line["event"], line["offset"], line["media_id"]) == ("decision", 7, "m-1")
+    assert (line["event"], line["offset"], line["media_id"]) == ("decision", 7, "m-7")
     assert line["decision_uid"] == str(decision().decision_uid)
 
 
 def test_everything_else_is_counted_too(watched: Watched) -> None:
-    watched.watch.reject(raw(3), Reject(RejectCode.SOURCE_GONE, "404"))
-    watched.watch.accepted(raw(3))
-    watched.watch.defer(raw(3), Defer(DeferScope.ITEM, "503"))
+    watched.watch.reject(entry(3), Reject(RejectCode.SOURCE_GONE, "404"))
+    watched.watch.accepted(entry(3))
+    watched.watch.defer(entry(3), Defer(DeferScope.ITEM, "503"))
     watched.watch.rebalance("revoked", 3)
     watched.watch.batch(4, 0.01)
     watched.watch.crash("killed by SIGKILL")

@@ -106,6 +106,9 @@ class KafkaSettings(BaseModel):
         if self.group_protocol is GroupProtocol.CLASSIC:
             defaults["session.timeout.ms"] = 6000
             needed["partition.assignment.strategy"] = "cooperative-sticky"
+        else:
+            # The default, `uniform`, evens out the sum over all topics: a member may get retry topics only.
+            defaults["group.remote.assignor"] = "range"
         return defaults | self.common() | needed
 
     def reader(self) -> dict[str, Any]:
