@@ -21,18 +21,12 @@ pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.timeout(280)]
 SIDE_BY_SIDE = 8
 
 
-def play(name: str, bootstrap: str, home: Path) -> str:
-    """One scenario on topics of its own; returns what it measured."""
-    prefix = f"t{uuid4().hex[:12]}"
-    settings = KafkaSettings(bootstrap=bootstrap, topic_prefix=prefix, group_protocol=protocol_of(name))
+def play(name: str, settings: KafkaSettings, home: Path) -> str:
+    """One scenario; returns what it measured."""
     media = home / "media"
-    media.mkdir(parents=True)
-    topics = create_topics(bootstrap, prefix)
-    try:
-        with Workers(home, environment(settings, home, media, None)) as workers:
-            return SCENARIOS[name](Site(settings, home, workers))
-    finally:
-        delete_topics(bootstrap, list(topics.values()))
+    media.mkdir()
+    with Workers(home, environment(settings, home, media, None)) as workers:
+        return SCENARIOS[name](Site(settings, home, workers))
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +35,16 @@ def playing(
 ) -> Iterator[dict[str, Future[str]]]:
     """The scenarios that were asked for, all started at once."""
     wanted = [name for name in SCENARIOS if any(item.name == f"test_fault[{name}]" for item in request.session.items)]
+    topics: list[str] = []
+    futures = {}
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield {name: pool.submit(play, name, kafka.bootstrap, tmp_path_factory.mktemp(name)) for name in wanted}
+        for name in wanted:
+            prefix = f"t{uuid4().hex[:12]}"
+            topics += create_topics(kafka.bootstrap, prefix).values()
+            settings = KafkaSettings(bootstrap=kafka.bootstrap, topic_prefix=prefix, group_protocol=protocol_of(name))
+            futures[name] = pool.submit(play, name, settings, tmp_path_factory.mktemp(name))
+        yield futures
+    delete_topics(kafka.bootstrap, topics)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

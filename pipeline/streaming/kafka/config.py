@@ -93,7 +93,7 @@ class KafkaSettings(BaseModel):
 
     def consumer(self, group: str) -> dict[str, Any]:
         """A group member that commits nothing by itself and reads committed records only."""
-        defaults = {"fetch.wait.max.ms": 100, "queued.max.messages.kbytes": 8192}
+        defaults: dict[str, Any] = {"fetch.wait.max.ms": 100, "queued.max.messages.kbytes": 8192}
         needed = {
             "group.id": self.group(group),
             "group.protocol": self.group_protocol.value,
