@@ -52,7 +52,7 @@ class Committer:
         for log in self._partitions:
             if only is not None and log.tp not in only:
                 continue
-            finished = len(log.finished())
+            finished = log.committable(self._clock.monotonic_s())
             point = log.point(finished, leaving=leaving)
             if point is not None:
                 points[log.tp] = point

@@ -19,6 +19,9 @@ from pipeline.streaming.stage import Item, Output
 from pipeline.streaming.transport import CommitPoint, OutRecord, RawRecord, TopicPartition
 from schemas.deadletter import RejectCode
 
+HOLD_REJECTS_S = 10.0
+"""Rejects of ours with nothing good after them are committed after so long."""
+
 
 class State(Enum):
     """The life of an entry."""
@@ -114,6 +117,17 @@ class PartitionLog:
                 break
             found.append(entry)
         return found
+
+    def committable(self, now_s: float) -> int:
+        """How many of the finished prefix may be committed: fresh rejects of ours at its end must wait.
+
+        Either a good record follows, or there are so many that the process stops: then none of them was committed,
+        and a restart does not let some more slip through each time.
+        """
+        finished = self.finished()
+        while finished and finished[-1].own_reject is not None and now_s - finished[-1].done_at_s < HOLD_REJECTS_S:
+            finished.pop()
+        return len(finished)
 
     def careful_head(self, now_s: float) -> bool:
         """True when the first record must run alone, and may run now."""

@@ -283,9 +283,11 @@ class Runner:
     def _commit_if_due(self) -> None:
         if not self._may_commit():
             return
-        since_s = self._resolver.finished_since_s
-        waited = since_s is not None and self._clock.monotonic_s() - since_s >= self._settings.commit_interval_s
-        finished = sum(len(log.finished()) for log in self._partitions) if since_s is not None else 0
+        now_s, since_s = self._clock.monotonic_s(), self._resolver.finished_since_s
+        if since_s is not None:
+            self._check_own_rejects(None)
+        waited = since_s is not None and now_s - since_s >= self._settings.commit_interval_s
+        finished = sum(log.committable(now_s) for log in self._partitions) if since_s is not None else 0
         idle = not self._tickets
         ends = idle and any(not log.entries and log.commit_offset(0) is not None for log in self._partitions)
         if finished >= self._settings.commit_max_items or (finished and (waited or idle)) or ends:
@@ -310,7 +312,7 @@ class Runner:
         self._resolver.recount()
 
     def _check_own_rejects(self, only: set[TopicPartition] | None) -> None:
-        """Count what is about to be committed, in its order; past the limit nothing of it is."""
+        """Count what is finished, in its order; past the limit nothing of the run of rejects is committed."""
         for log in self._partitions:
             if only is not None and log.tp not in only:
                 continue

@@ -49,6 +49,7 @@ class World:
         return sorted(self.broker.values("out"))
 
 
+NOW_S = 1_000.0
 D, W, F = State.DONE, State.WAITING, State.IN_FLIGHT
 
 
@@ -111,6 +112,18 @@ def test_a_mark_announces_a_window_at_most() -> None:
     world.hold(*[W] * 9, first=3)
     world.committer.mark([world.log], solo=False)
     assert world.log.note == Note(begun=7)
+
+
+def test_after_a_record_run_alone_the_next_ones_need_a_mark_of_their_own() -> None:
+    world = World()
+    world.hold(W, W, W)
+    world.log.entries[0].careful = True
+    world.committer.mark([world.log], solo=True)
+    world.log.entries[0].state = D
+    world.committer.commit_finished()
+    assert world.log.must_be_marked(NOW_S)
+    world.committer.mark([world.log], solo=False)
+    assert world.point == CommitPoint(1, Note(begun=3).encode())
 
 
 def test_an_aborted_mark_leaves_everything_as_it_was() -> None:
@@ -246,6 +259,27 @@ def test_an_unknown_outcome_reads_again_from_what_the_broker_says() -> None:
     log = world.partitions.get(TP)
     assert log is not None
     assert (log.committed, len(log.entries)) == (1, 0), "the memory ledger commits before it raises"
+
+
+def test_an_unknown_outcome_on_leaving_is_left_to_the_next_reader() -> None:
+    world = World()
+    (done,) = world.hold(D)
+    world.ledger.faults.append(OutcomeUnknown("timed out"))
+    assert world.committer.commit_finished(leaving_in_s=3.0) is None
+    assert world.committer.unknown == 1
+    assert world.partitions.is_current(done), "nothing is read again by a member that leaves"
+
+
+@pytest.mark.parametrize(("leaving_in_s", "timeout_s"), [(None, 10.0), (60.0, 10.0), (3.0, 3.0), (0.0, 1.0)])
+def test_a_commit_has_its_own_time_or_what_is_left_of_the_revoke(
+    leaving_in_s: float | None, timeout_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.hold(D)
+    given_s: list[float] = []
+    monkeypatch.setattr(world.ledger, "commit", lambda out, offsets, member, deadline: given_s.append(deadline.left_s))
+    world.committer.commit_finished(leaving_in_s=leaving_in_s)
+    assert given_s == [timeout_s]
 
 
 def test_a_rewind_is_no_crash_and_keeps_its_mark() -> None:

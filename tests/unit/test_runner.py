@@ -457,3 +457,20 @@ def test_memory_stays_small_after_many_records() -> None:
     assert set(bench.runner._partitions.lane_entries.values()) == {0}
     assert isinstance(bench.source, MemorySource)
     assert isinstance(bench.ledger, MemoryLedger)
+
+
+def test_rejects_of_ours_wait_for_something_good_behind_them() -> None:
+    bench = Bench(edge=False)
+    bench.broker.append(Topic.INGEST.value, b"rubbish")
+    bench.turn(20, seconds=0.1)
+    assert letters(bench) == [], "there may be more, and then none goes out"
+    bench.publish("good")
+    bench.turn(3)
+    assert (len(letters(bench)), bench.committed) == (1, 2)
+
+
+def test_a_lone_reject_of_ours_goes_out_after_a_while() -> None:
+    bench = Bench(edge=False)
+    bench.broker.append(Topic.INGEST.value, b"rubbish")
+    bench.turn(120, seconds=0.1)
+    assert (len(letters(bench)), bench.committed) == (1, 1)

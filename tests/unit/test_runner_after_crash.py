@@ -94,7 +94,7 @@ def test_when_it_is_due_it_runs_alone() -> None:
 
 def test_deaths_of_a_record_that_is_gone_are_not_counted_against_the_next() -> None:
     broker = MemoryBroker()
-    broker.committed[INGEST] = CommitPoint(0, Note(begun=1, solo=2).encode())
+    broker.committed[INGEST] = CommitPoint(0, Note(begun=5, solo=2).encode())
     value = b'{"uri":"file:///x","media_id":"next"}'
     broker.logs[INGEST].append(RawRecord(INGEST, 3, None, value))  # retention took 0 to 2
     bench = Bench(broker=broker)
