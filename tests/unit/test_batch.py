@@ -207,3 +207,17 @@ def test_the_cost_in_flight_is_bounded_over_all_batches() -> None:
     assert made.next_batch(NOW_S) == []
     made.landed(first)
     assert offsets(made.next_batch(NOW_S)) == [1]
+
+
+def test_the_cost_in_flight_counts_what_the_batch_itself_adds() -> None:
+    made = filled(batcher(max_items=2, max_cost_in_flight=10), entry(0, cost=4))
+    assert offsets(made.next_batch(NOW_S)) == [0]
+    filled(made, entry(1, cost=4), entry(2, cost=4))
+    assert offsets(made.next_batch(NOW_S)) == [1]
+
+
+def test_an_overdue_lane_gets_every_other_batch_and_the_others_the_rest() -> None:
+    made = two_lanes(max_age_s=30)
+    for i in range(6):
+        filled(made, entry(i, lane="priority", polled_at_s=NOW_S), entry(100 + i, lane="normal", polled_at_s=0.0))
+    assert [batch[0] >= 100 for batch in drained(made)[:6]] == [True, False] * 3
