@@ -41,7 +41,24 @@ def configure_logging(settings: LogSettings, **bound: str) -> None:
 
 
 class _Forward(logging.Handler):
-    """Lines of libraries (librdkafka among them) as JSON too."""
+    """Lines of libraries (librdkafka among them) as JSON too, a line of each kind at most every few seconds.
+
+    A broker that is down would otherwise fill the log with some 20 lines a second.
+    """
+
+    SILENCE_S = 5.0
+    KINDS = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_s: dict[tuple[str, str], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        structlog.get_logger(record.name).log(record.levelno, "library", text=record.getMessage())
+        text = record.getMessage()
+        kind = (record.name, "".join(c for c in text if not c.isdigit())[:80])
+        if record.created - self._last_s.get(kind, -self.SILENCE_S) < self.SILENCE_S:
+            return
+        if len(self._last_s) >= self.KINDS:
+            self._last_s.clear()
+        self._last_s[kind] = record.created
+        structlog.get_logger(record.name).log(record.levelno, "library", text=text)

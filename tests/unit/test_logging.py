@@ -72,3 +72,11 @@ def test_lines_of_libraries_are_json_too_from_warning_on(lines: Lines) -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValidationError, match="level"):
         LogSettings.model_validate({"level": "loud"})
+
+
+def test_a_library_that_repeats_itself_is_heard_once_in_a_while(lines: Lines) -> None:
+    configure_logging(LogSettings())
+    for attempt in range(50):
+        logging.getLogger("librdkafka").error("connect to 127.0.0.1 failed after %d ms", attempt)
+    logging.getLogger("librdkafka").error("another thing")
+    assert [line["text"] for line in lines()] == ["connect to 127.0.0.1 failed after 0 ms", "another thing"]

@@ -99,7 +99,7 @@ class KafkaSource:
         elif waits(error):
             log.warning("consumer_waits", error=str(error))
         else:
-            raise KafkaException(error)
+            raise SourceFailed(f"the broker refuses to be read: {error}")
 
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         if self._closed:
