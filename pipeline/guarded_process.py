@@ -40,7 +40,7 @@ _process_table = threading.RLock()
 """Held to reap: `Process.start` reaps every dead child, and two threads must not reap at once."""
 
 
-class ChildDied(Exception):  # noqa: N818 - says what happened
+class ChildDied(Exception):
     """The child is gone. `exitcode` is minus the signal's number, or what it exited with.
 
     `detail` reads `killed by SIGSEGV` or `exited with code 3`.
@@ -55,7 +55,7 @@ class ChildDied(Exception):  # noqa: N818 - says what happened
         return self.detail
 
 
-class ChildRaised(Exception):  # noqa: N818 - says what happened
+class ChildRaised(Exception):
     """The handler raised, which the child survived. `traceback_text` is the child's own traceback.
 
     `out_of_memory` tells a MemoryError, which `Limits.memory_bytes` causes, from any other exception.
@@ -70,7 +70,7 @@ class ChildRaised(Exception):  # noqa: N818 - says what happened
         return self.traceback_text
 
 
-class ChildTimeout(Exception):  # noqa: N818 - says what happened
+class ChildTimeout(Exception):
     """The child did not answer within `timeout_s` and was killed."""
 
     def __init__(self, timeout_s: float) -> None:

@@ -43,7 +43,7 @@ class StoreSettings(BaseModel):
     )
 
 
-class SettingsInvalid(Exception):  # noqa: N818 - it is shown to a person, as one text
+class SettingsInvalid(Exception):
     """Every fault of the settings at once, each with the variable that mends it; values are not shown."""
 
 

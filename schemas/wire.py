@@ -38,7 +38,7 @@ class WireError(Exception):
         return f"{self.code}: {self.detail}"
 
 
-class UnknownMajorVersion(Exception):  # noqa: N818 - it is a condition of the deployment, not an error of the record
+class UnknownMajorVersion(Exception):
     """An internal record of a newer major version: the worker must stop, uncommitted, and be upgraded."""
 
 

@@ -22,7 +22,7 @@ _LOG_LINES = 15
 _POLL_S = 0.1
 
 
-class FleetFailed(Exception):  # noqa: N818 - shown to a person as it is
+class FleetFailed(Exception):
     """A worker ended, or was not ready in time; the text holds its last log lines."""
 
 

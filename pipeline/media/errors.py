@@ -23,7 +23,7 @@ class MediaError(Exception):
         return f"{self.code}: {self.detail}"
 
 
-class FetchRejected(Exception):  # noqa: N818 - named after the fate `Reject` that it becomes
+class FetchRejected(Exception):
     """The reference is bad and stays bad: a dead letter, no retry."""
 
     def __init__(self, code: RejectCode, detail: str) -> None:
@@ -35,7 +35,7 @@ class FetchRejected(Exception):  # noqa: N818 - named after the fate `Reject` th
         return f"{self.code}: {self.detail}"
 
 
-class FetchDeferred(Exception):  # noqa: N818 - named after the fate `Defer` that it becomes
+class FetchDeferred(Exception):
     """The origin has no answer now: ask again later. `retry_after_s` is 0 when the origin named no time."""
 
     def __init__(self, cause: str, host: str, retry_after_s: float = 0.0) -> None:
@@ -52,13 +52,13 @@ class HostBusy(FetchDeferred):
     """A limit of ours: the origin was not asked at all, so this is no failed attempt."""
 
 
-class ContentMissing(Exception):  # noqa: N818 - states a fact of the store, as do the next two
+class ContentMissing(Exception):
     """The object is not in the store."""
 
 
-class ContentCorrupt(Exception):  # noqa: N818
+class ContentCorrupt(Exception):
     """The stored bytes are not those that were put."""
 
 
-class StoreUnavailable(Exception):  # noqa: N818
+class StoreUnavailable(Exception):
     """The store cannot be used now (network, credentials, disk full): wait, nothing is lost."""

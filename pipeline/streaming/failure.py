@@ -27,7 +27,7 @@ class DeadLetterLimits(BaseModel):
     )
 
 
-class DeadLetterLimitExceeded(Exception):  # noqa: N818 - it is a stop, not an error of a record
+class DeadLetterLimitExceeded(Exception):
     """The process must stop; the message names the partition, the offset and the way out."""
 
 

@@ -111,19 +111,19 @@ class Source(Protocol):
         """Leave the group; the listener hears `revoked` for what is still assigned."""
 
 
-class CommitAborted(Exception):  # noqa: N818 - a fact about the transaction
+class CommitAborted(Exception):
     """Nothing of this commit will ever be visible; the same results may be committed again."""
 
 
-class OutcomeUnknown(Exception):  # noqa: N818 - a fact about the transaction
+class OutcomeUnknown(Exception):
     """The commit may or may not have happened; the producer was re-initialised: rewind to the broker's offset."""
 
 
-class Fenced(Exception):  # noqa: N818 - a fact about the member
+class Fenced(Exception):
     """Another process took over, or the producer is beyond repair: exit, commit nothing."""
 
 
-class SourceFailed(Exception):  # noqa: N818 - a fact about the source
+class SourceFailed(Exception):
     """The broker did not say what is committed, or contradicts it: exit, commit nothing."""
 
 

@@ -31,7 +31,7 @@ class BatchingSettings(BaseModel):
     ] = 2.0
 
 
-class BatcherClosed(Exception):  # noqa: N818 - a state that the caller brought about, like queue.ShutDown
+class BatcherClosed(Exception):
     """Submitted after `close()`, or the inference thread is gone."""
 
 

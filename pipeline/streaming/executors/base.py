@@ -24,7 +24,7 @@ class Completed:
     crash: str = ""
 
 
-class StageFailed(Exception):  # noqa: N818 - says what happened
+class StageFailed(Exception):
     """The stage raised, which is a bug. The text holds its traceback."""
 
 

@@ -26,7 +26,7 @@ from pipeline.streaming.transport import CommitPoint, OutRecord, RawRecord, Topi
 _TIMEOUT_S = 20.0
 
 
-class KafkaUnavailable(Exception):  # noqa: N818 - shown to a person as it is
+class KafkaUnavailable(Exception):
     """The cluster does not answer, or a topic is missing; the text says which and what to do."""
 
 

@@ -20,7 +20,7 @@ from schemas.wire import decode
 log = structlog.get_logger(__name__)
 
 
-class NotReplayable(Exception):  # noqa: N818 - shown to a person as it is
+class NotReplayable(Exception):
     """The original bytes are gone, or it is no dead letter."""
 
 

@@ -14,7 +14,7 @@ MAX_DETAIL_CHARS = 1024
 """`schemas.decision.Reason.detail` holds no more."""
 
 
-class ServerUnavailable(Exception):  # noqa: N818 - a condition of the deployment, not an error of the item
+class ServerUnavailable(Exception):
     """The model server is not there or takes no work now: the caller defers, the item is not at fault."""
 
 

@@ -178,7 +178,7 @@ class OpenAIVerifier:
         return (text.replace(key.get_secret_value(), "***") if key else text)[:_EXCERPT_CHARS]
 
 
-class _Failed(Exception):  # noqa: N818 - the item's fate, never seen outside
+class _Failed(Exception):
     def __init__(self, code: ReasonCode, detail: str, raw_text: str = "") -> None:
         super().__init__(code, detail)
         self.code = code
