@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -101,6 +102,7 @@ def run_worker(
     newer major version. 7: the broker did not say what is committed. In each case but 0 nothing uncommitted was
     made visible.
     """
+    faulthandler.enable()  # a crash in native code then leaves the Python stacks in the log
     configure_logging(settings.log, worker=spec.name.value, pid=str(os.getpid()))
     clock = SystemClock()
     metrics = Metrics()
