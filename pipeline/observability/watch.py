@@ -11,12 +11,13 @@ from pipeline.observability.metrics import Metrics
 from pipeline.streaming.clock import Clock
 from pipeline.streaming.partitions import Entry
 from pipeline.streaming.stage import Defer, Output, Reject
+from pipeline.streaming.watch import Watch
 from schemas.decision import Decision
 
 log = structlog.get_logger("mediasieve")
 
 
-class FleetWatch:
+class FleetWatch(Watch):
     """See Watch for the methods."""
 
     def __init__(self, metrics: Metrics, pulse: Pulse, clock: Clock) -> None:

@@ -22,7 +22,7 @@ from pipeline.streaming.partitions import Entry, PartitionLog, Partitions
 from pipeline.streaming.plan import Plan, RunnerSettings
 from pipeline.streaming.stage import GiveUpCause, Reject
 from pipeline.streaming.transport import CommitPoint, Ledger, RawRecord, Source, SourceFailed, TopicPartition
-from pipeline.streaming.watch import NullWatch, Watch
+from pipeline.streaming.watch import Watch
 
 Hook = Callable[[str], None]
 """Called at named points of the loop; the fault tests kill the process there."""
@@ -55,7 +55,7 @@ class Runner:
         self._executor = executor
         self._settings = settings
         self._clock = clock
-        self._watch = watch or NullWatch()
+        self._watch = watch or Watch()
         self._hook = hook
         self._lane_of = {topic: lane for lane in plan.lanes for topic in lane.topics}
         self._partitions = Partitions()

@@ -1,16 +1,15 @@
-"""What the runner tells of itself; metrics, logs and health listen."""
+"""What the runner tells of itself; metrics, logs and health listen by overriding what they need."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from pipeline.streaming.partitions import Entry
 from pipeline.streaming.stage import Defer, Reject
 
 
-class Watch(Protocol):
-    """Called from the runner's thread; must be quick and must not raise."""
+class Watch:
+    """Hears nothing. Called from the runner's thread: an override must be quick and must not raise."""
 
     def warm(self) -> None:
         """Stage and ledger are open, the group is being joined."""
@@ -41,37 +40,3 @@ class Watch(Protocol):
 
     def commit_failed(self, aborts: int, unknown: int) -> None:
         """Totals since the start."""
-
-
-class NullWatch:
-    """Listens to nothing: for tests."""
-
-    def warm(self) -> None:
-        """See Watch."""
-
-    def turn(self, oldest_in_flight_s: float, in_flight: int, partitions: int) -> None:
-        """See Watch."""
-
-    def rebalance(self, kind: str, partitions: int) -> None:
-        """See Watch."""
-
-    def batch(self, items: int, waited_s: float) -> None:
-        """See Watch."""
-
-    def crash(self, how: str) -> None:
-        """See Watch."""
-
-    def reject(self, entry: Entry, reject: Reject) -> None:
-        """See Watch."""
-
-    def accepted(self, entry: Entry) -> None:
-        """See Watch."""
-
-    def defer(self, entry: Entry, defer: Defer) -> None:
-        """See Watch."""
-
-    def committed(self, entries: Sequence[Entry], took_s: float) -> None:
-        """See Watch."""
-
-    def commit_failed(self, aborts: int, unknown: int) -> None:
-        """See Watch."""

@@ -26,7 +26,7 @@ from pipeline.streaming.partitions import Entry
 from pipeline.streaming.plan import RunnerSettings
 from pipeline.streaming.runner import Runner
 from pipeline.streaming.stage import Defer, DeferScope
-from pipeline.streaming.watch import NullWatch
+from pipeline.streaming.watch import Watch
 from schemas.decision import Outcome, ReasonCode
 from schemas.topics import Topic
 from schemas.types import StageName
@@ -90,7 +90,7 @@ def _closed_port() -> int:
 
 
 @dataclass
-class Defers(NullWatch):
+class Defers(Watch):
     """Remembers why records had to wait."""
 
     seen: list[Defer] = field(default_factory=list)
@@ -116,9 +116,7 @@ class Stage3:
         return media_id
 
     @contextmanager
-    def runner(
-        self, port: int, watch: NullWatch | None = None, dependency_max_age_s: float = 300.0
-    ) -> Iterator[Runner]:
+    def runner(self, port: int, watch: Watch | None = None, dependency_max_age_s: float = 300.0) -> Iterator[Runner]:
         """Joined and warm; leaves in good order."""
         settings = FleetSettings(
             kafka=KafkaSettings(bootstrap=self.bootstrap, topic_prefix=self.prefix),

@@ -17,7 +17,7 @@ from pipeline.streaming.plan import Plan, RunnerSettings
 from pipeline.streaming.runner import Hook, Runner
 from pipeline.streaming.stage import Emit, GiveUpCause, Item, Outcome, Output
 from pipeline.streaming.transport import TopicPartition
-from pipeline.streaming.watch import NullWatch, Watch
+from pipeline.streaming.watch import Watch
 from schemas.media import MediaReference
 from schemas.topics import RETRY_DELAYS_S, Topic
 from schemas.types import StageName
@@ -117,7 +117,7 @@ class Bench:
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     clock: FakeClock = field(default_factory=FakeClock)
     hook: Hook = lambda _: None
-    watch: Watch = field(default_factory=NullWatch)
+    watch: Watch = field(default_factory=Watch)
     lanes: tuple[Lane, ...] | None = None
     quota: Callable[[str], int] = lambda _: 2**31
     edge: bool = True
