@@ -49,9 +49,9 @@ def load_backbone(name: str = "efficientnet_lite0") -> Any:
     # The one place that reads a pickled checkpoint: a pinned package, tensors only, and only when training.
     stored = torch.load(path, weights_only=True, map_location="cpu")
     own = net.state_dict()
-    for (name, tensor), (stored_name, value) in zip(own.items(), stored.items(), strict=True):
-        if tensor.shape != value.shape or name.rpartition(".")[2] != stored_name.rpartition(".")[2]:
-            raise ValueError(f"{stored_name} {tuple(value.shape)} does not fit {name} {tuple(tensor.shape)}")
+    for (own_name, tensor), (stored_name, value) in zip(own.items(), stored.items(), strict=True):
+        if tensor.shape != value.shape or own_name.rpartition(".")[2] != stored_name.rpartition(".")[2]:
+            raise ValueError(f"{stored_name} {tuple(value.shape)} does not fit {own_name} {tuple(tensor.shape)}")
     net.load_state_dict(dict(zip(own, stored.values(), strict=True)), strict=True)
     net.reset_classifier(0)
     return net.eval()
