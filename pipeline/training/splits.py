@@ -79,6 +79,11 @@ def decoder_family(generator: str) -> str:
     return next((family for family, marks in _FAMILIES if any(mark in name for mark in marks)), generator)
 
 
+def fold_of_family(family: str) -> int:
+    """The fold that holds out a decoder family."""
+    return FAMILY_FOLDS.get(family, LAST_FOLD)
+
+
 def assign(rows: Sequence[Labelled]) -> list[SplitRow]:
     """The split of every image, in order of digest.
 
@@ -97,7 +102,7 @@ def build(rows: Sequence[Labelled]) -> SplitManifest:
 def _row(row: Labelled) -> SplitRow:
     if row.synthetic:
         unit = row.family or decoder_family(row.generator)
-        fold = FAMILY_FOLDS.get(unit, LAST_FOLD)
+        fold = fold_of_family(unit)
         if row.packaged and _drawn(row.generator):
             fold = FINAL
     else:

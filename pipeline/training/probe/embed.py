@@ -16,11 +16,16 @@ import onnxruntime as ort
 from rich.progress import track
 
 from pipeline.detection.classifier.preprocess import Pixels
+from pipeline.detection.spectral import features as spectral
+from pipeline.media.decode import bt601_luma
 from pipeline.training.backbone import load_backbone, required
 from pipeline.training.dataset import Labelled, read_manifest, read_pixels
 from pipeline.training.probe.views import VIEWS
 
 Half = npt.NDArray[np.float16]
+
+SPECTRAL = "spectral"
+"""Stands for a backbone: the features of the spectral tier, float32, one vector a crop."""
 
 
 class Embedder:
@@ -42,6 +47,21 @@ class Embedder:
     def __call__(self, crops: Pixels) -> Half:
         """Features of uint8 (N, S, S, 3)."""
         return np.concatenate([self._session.run(None, {"crops": c[None]})[0] for c in crops]).astype(np.float16)
+
+
+class SpectralEmbedder:
+    """The spectral tier's features of crops, float32 (N, F), in the order of `features.NAMES`."""
+
+    def __call__(self, crops: Pixels) -> npt.NDArray[np.float32]:
+        """Features of uint8 (N, S, S, 3)."""
+        return np.stack([list(spectral.measure(bt601_luma(crop), crop).values.values()) for crop in crops]).astype(
+            np.float32
+        )
+
+
+def embedder_of(backbone: str, cache: Path) -> Embedder | SpectralEmbedder:
+    """By name: `spectral`, or one of `BACKBONES`."""
+    return SpectralEmbedder() if backbone == SPECTRAL else Embedder(backbone, cache)
 
 
 def moments_module(net: Any) -> Any:
@@ -80,7 +100,7 @@ def export_moments(net: Any, path: Path) -> None:
         str(path),
         input_names=["crops"],
         output_names=["features"],
-        dynamic_axes={"crops": {0: "n"}, "features": {0: "n"}},
+        dynamic_axes={"crops": {0: "n", 1: "side", 2: "side"}, "features": {0: "n"}},
         opset_version=17,
         dynamo=False,  # the newer exporter needs onnxscript and gives the same graph for this network
     )
@@ -93,12 +113,12 @@ def cache_path(cache: Path, backbone: str, view: str, sha256: str) -> Path:
 
 def fill(cache: Path, backbone: str, views: Sequence[str], rows: Sequence[Labelled]) -> None:
     """Compute what is missing; may be stopped and started again."""
-    embedder: Embedder | None = None
+    embedder: Embedder | SpectralEmbedder | None = None
     for row in track(rows, f"{backbone} {' '.join(views)}"):
         missing = [v for v in views if not cache_path(cache, backbone, v, row.sha256).exists()]
         if not missing:
             continue
-        embedder = embedder or Embedder(backbone, cache)
+        embedder = embedder or embedder_of(backbone, cache)
         rgb = read_pixels(row)
         for view in missing:
             path = cache_path(cache, backbone, view, row.sha256)

@@ -1,0 +1,181 @@
+"""Nested cross-fitting over the folds of a split manifest.
+
+For every outer fold the head's ridge, the calibration, the weights of the fusion and the cut are all chosen on
+the other folds, each of which is again scored by heads that have not seen it. So every number of a fold rests on
+sources and decoder families that had no part in any choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.detection.calibration import Bools, Floats
+from pipeline.evaluation.metrics import roc_auc
+from pipeline.training.probe.discriminant import (
+    RIDGES,
+    Examples,
+    Float32,
+    Linear,
+    Names,
+    balanced,
+    fit,
+    logistic_fit,
+)
+from pipeline.training.probe.pair_features import PairFeatures
+from pipeline.training.splits import FOLDS, REAL_FOLDS, SplitRow, fold_of_family
+
+Ints = npt.NDArray[np.int64]
+Fit: TypeAlias = Callable[[Examples, Sequence[float]], list[Linear]]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the split manifest and the data manifests say of M images, each array (M,).
+
+    `packaged` images enter a training set in the views of thumbnails only, and no headline test.
+    """
+
+    sha256: Names
+    synthetic: Bools
+    unit: Names
+    source: Names
+    fold: Ints
+    packaged: Bools
+
+    @classmethod
+    def of(cls, split: Sequence[SplitRow], packaged: Sequence[bool]) -> Images:
+        """From rows of a split manifest."""
+        return cls(
+            np.array([row.sha256 for row in split]),
+            np.array([row.synthetic for row in split]),
+            np.array([row.unit for row in split]),
+            np.array([row.source for row in split]),
+            np.array([row.fold for row in split]),
+            np.array(packaged),
+        )
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Features of one backbone: view -> float32 (M, D), the mean over an image's crops; and those of pairs."""
+
+    views: Mapping[str, Float32]
+    pairs: PairFeatures | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a head is trained.
+
+    `views` of the images that are trained on; `thumbnail_views` also take the packaged images; `columns` of the
+    features (None: all); `power` as in `balanced`; `pair_share` of the weight goes to decoder pairs, and
+    `softened` adds photographs softened to the same PSNR as negatives.
+    """
+
+    name: str
+    views: tuple[str, ...] = ("q90",)
+    thumbnail_views: tuple[str, ...] = ()
+    columns: int | None = None
+    power: float = 1.0
+    pair_share: float = 0.0
+    softened: bool = True
+    worst_fold: bool = False
+    ridges: tuple[float, ...] = RIDGES
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """`outer[view]` (M,): logits by heads that saw neither source nor family; NaN for the final split.
+
+    `inner[k][view]` (M,): logits of the images outside fold k by heads that saw neither fold k nor the image's own
+    fold; NaN inside it. `ridges[k]`: what was chosen.
+    """
+
+    outer: Mapping[str, Floats]
+    inner: Sequence[Mapping[str, Floats]]
+    ridges: Sequence[float]
+    heads: Sequence[Linear] = field(repr=False, default=())
+
+
+def crossfit(
+    channel: Channel, images: Images, recipe: Recipe, tests: Sequence[str], *, logistic: bool = False
+) -> CrossFit:
+    """Fit and score every fold; the ridge is chosen by the AUC on the first of the views `tests`.
+
+    `logistic` fits the plain probe instead of the discriminant: what is to be beaten.
+    """
+    fitted = logistic_fit if logistic else fit
+    outer = {view: np.full(len(images.fold), np.nan) for view in tests}
+    inner: list[dict[str, Floats]] = []
+    ridges, heads = [], []
+    for fold in range(FOLDS):
+        path = {view: np.full((len(recipe.ridges), len(images.fold)), np.nan) for view in tests}
+        scores = []
+        for other in (f for f in range(FOLDS) if f != fold):
+            rows = images.fold == other
+            for number, head in enumerate(train(channel, images, recipe, (fold, other), fitted)):
+                for view in tests:
+                    path[view][number, rows] = head.logits(_columns(channel.views[view][rows], recipe))
+            scores.append(_aucs(path[tests[0]], images, rows & ~images.packaged))
+        best = int(np.argmax(np.min(scores, 0) if recipe.worst_fold else np.mean(scores, 0)))
+        inner.append({view: path[view][best] for view in tests})
+        head = train(channel, images, recipe, (fold,), fitted)[best]
+        rows = images.fold == fold
+        for view in tests:
+            outer[view][rows] = head.logits(_columns(channel.views[view][rows], recipe))
+        ridges.append(recipe.ridges[best])
+        heads.append(head)
+    return CrossFit(outer, inner, ridges, heads)
+
+
+def train(channel: Channel, images: Images, recipe: Recipe, held_out: Sequence[int], fitted: Fit = fit) -> list[Linear]:
+    """Heads by ridge or penalty, trained without these folds and without every source that appears in them."""
+    absent = np.isin(images.fold, held_out) | (images.fold < 0)
+    absent |= np.isin(images.source, images.source[np.isin(images.fold, held_out) & ~images.packaged])
+    parts = [_examples(channel.views[view], images, recipe, ~absent & ~images.packaged) for view in recipe.views] + [
+        _examples(channel.views[view], images, recipe, ~absent) for view in recipe.thumbnail_views
+    ]
+    if recipe.pair_share and channel.pairs is not None:
+        parts.append(_pair_examples(channel.pairs, recipe, held_out, sum(p.weight.sum() for p in parts)))
+    return fitted(Examples.joined(parts), recipe.ridges)
+
+
+def _examples(features: Float32, images: Images, recipe: Recipe, rows: Bools) -> Examples:
+    unit, synthetic = images.unit[rows], images.synthetic[rows]
+    return Examples(_columns(features[rows], recipe), synthetic, unit, balanced(unit, synthetic, recipe.power))
+
+
+def _pair_examples(pairs: PairFeatures, recipe: Recipe, held_out: Sequence[int], others: float) -> Examples:
+    kept = np.array(
+        [
+            REAL_FOLDS[source] not in held_out and fold_of_family(unit) not in held_out
+            for source, unit in zip(pairs.source, pairs.unit, strict=True)
+        ]
+    )
+    sides = [(pairs.real, False, "photograph of "), (pairs.synthetic, True, "decoder ")]
+    if recipe.softened:
+        sides.append((pairs.matched, False, "softened "))
+    parts = []
+    for features, synthetic, prefix in sides:
+        names = (pairs.unit if synthetic else pairs.source)[kept]
+        unit = np.char.add(prefix, names.astype(str))
+        label = np.full(len(unit), synthetic)
+        parts.append(Examples(_columns(features[kept].astype(np.float32), recipe), label, unit, np.ones(len(unit))))
+    joined = Examples.joined(parts)
+    weight = balanced(joined.unit, joined.synthetic, 0.5)
+    weight *= others * recipe.pair_share / (1.0 - recipe.pair_share) / weight.sum()
+    return Examples(joined.x, joined.synthetic, joined.unit, weight)
+
+
+def _columns(features: Float32, recipe: Recipe) -> Float32:
+    return features if recipe.columns is None else features[:, : recipe.columns]
+
+
+def _aucs(path: Floats, images: Images, rows: Bools) -> list[float]:
+    real, synthetic = rows & ~images.synthetic, rows & images.synthetic
+    return [roc_auc(logits[real], logits[synthetic]) for logits in path]

@@ -1,0 +1,98 @@
+"""Features of photographs' crops beside the same crops through a decoder: detection without a generated image.
+
+python -m pipeline.training.probe.pair_features DATA --decoders DIR [--upsamplers DIR] --cache DIR --pairs 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from pipeline.training.backbone import required
+from pipeline.training.dataset import read_manifest
+from pipeline.training.decoders import load_tiny_directory
+from pipeline.training.degrade import STAGES, DegradeSettings
+from pipeline.training.pairs import PairSampler, PairSettings, Reconstruct
+from pipeline.training.probe.embed import Embedder, Half
+from pipeline.training.upsamplers import load_upsamplers
+
+DECODER_UNITS = {"taesd": "SD1/2", "taesdxl": "SDXL", "taesd3": "SD3", "taef1": "FLUX", "taef2": "FLUX.2"}
+"""Tiny decoder -> the decoder family whose latents it reads; another family names itself."""
+
+MILD = DegradeSettings(rescale=(0.6, 1.4), rescaled_share=0.4, saves=(0, 2), quality=(60, 98), webp_share=0.2)
+DEGRADATIONS: dict[str, DegradeSettings] = {"mild": MILD, **{str(name): stage for name, stage in STAGES.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class PairFeatures:
+    """Of P pairs: `real`, `synthetic` and `matched` (softened photograph, a negative), float16 (P, D).
+
+    `unit` (P,) is the decoder family, `source` (P,) the photograph's collection.
+    """
+
+    real: Half
+    synthetic: Half
+    matched: Half
+    unit: npt.NDArray[np.str_]
+    source: npt.NDArray[np.str_]
+
+    @classmethod
+    def load(cls, path: Path) -> PairFeatures:
+        """Read what `main` wrote."""
+        with np.load(path, allow_pickle=False) as archive:
+            return cls(**{name: archive[name] for name in cls.__dataclass_fields__})
+
+
+def compute(sampler: PairSampler, count: int, embedder: Embedder) -> PairFeatures:
+    """Embed pairs 0 ... count - 1."""
+    pairs = [
+        (*embedder(np.stack([p.real, p.synthetic, p.real if p.matched is None else p.matched])), p.family, p.source)
+        for p in track(sampler.pairs(0, count), "pairs", total=count)
+    ]
+    real, synthetic, matched = (np.stack([pair[i] for pair in pairs]) for i in range(3))
+    units = np.array([DECODER_UNITS.get(pair[3], pair[3]) for pair in pairs])
+    return PairFeatures(real, synthetic, matched, units, np.array([pair[4] for pair in pairs]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.training.probe.pair_features")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--decoders", type=Path, required=True, help="directory of tiny autoencoders")
+    parser.add_argument("--upsamplers", type=Path, help="directory written by pipeline.training.upsamplers")
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--size-px", type=int, default=192)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--degrade", choices=sorted(DEGRADATIONS), default="mild")
+    parser.add_argument("--without-history-control", action="store_true")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    required("torch").set_num_threads(1)
+    families: Mapping[str, Reconstruct] = {
+        **load_tiny_directory(options.decoders),
+        **(load_upsamplers(options.upsamplers) if options.upsamplers else {}),
+    }
+    settings = PairSettings(
+        size_px=options.size_px,
+        seed=options.seed,
+        degrade=DEGRADATIONS[options.degrade],
+        shrink_jpegs=not options.without_history_control,
+        matched_negatives=not options.without_history_control,
+    )
+    photographs = [row for row in read_manifest(options.data) if not row.synthetic]
+    found = compute(
+        PairSampler(photographs, families, settings), options.pairs, Embedder(options.backbone, options.cache)
+    )
+    np.savez(options.out, **{name: getattr(found, name) for name in PairFeatures.__dataclass_fields__})
+
+
+if __name__ == "__main__":
+    main()
