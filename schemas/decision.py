@@ -30,6 +30,13 @@ class Risk(StrEnum):
     CLEARED = "cleared"
 
 
+class Mode(StrEnum):
+    """Which score stage 2 decided by: its own, or its own and the classifier's together."""
+
+    STRICT = "strict"
+    FUSED = "fused"
+
+
 class ReasonCode(StrEnum):
     """Why this outcome. Scores first, then everything that fails closed into an escalation."""
 
@@ -63,9 +70,13 @@ class Reason(Part):
 
 
 class Thresholds(Part):
-    """The policy's numbers at the time of the verdict; all on P(synthetic)."""
+    """The policy's numbers at the time of the verdict; all on P(synthetic).
+
+    `t1_alone`: in fused mode, below it the classifier alone passes media whose spectrum says nothing; None: `t1`.
+    """
 
     t1: Probability
+    t1_alone: Probability | None = None
     priority: Probability
     t2: Probability
     t3_block: Probability
@@ -96,6 +107,7 @@ class Decision(Record):
     admission: Admission
     facts: MediaFacts | None = None
     scores: Annotated[tuple[StageScore, ...], Field(max_length=8)] = ()
+    mode: Mode = Mode.STRICT
     thresholds: Thresholds
     evidence: Annotated[tuple[EvidenceRef, ...], Field(max_length=16)] = ()
     reasons: Annotated[tuple[Reason, ...], Field(min_length=1, max_length=16)]

@@ -10,6 +10,7 @@ from pipeline.detection.bundle import Bundle, BundleError
 from pipeline.detection.classifier.classifier import Classifier
 from pipeline.detection.classifier.preprocess import crops
 from pipeline.detection.mllm.backends.base import ServerUnavailable, VerifyRequest, VerifyResult
+from pipeline.detection.policy import codec_of
 from pipeline.detection.spectral.analyser import SpectralAnalyser, SpectralAnalysis
 from pipeline.detection.spectral.panel import render_panel
 from pipeline.media.decode import DecodedImage, decode_image
@@ -20,6 +21,7 @@ from schemas.types import StageName
 from workers.mllm.stage import explain, is_authentic, probability
 from workers.mllm.worker import make_verifier
 from workers.settings import Settings
+from workers.verdicts import below_t2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Inspection:
     verdict: Verdict
     image: DecodedImage | None = None
     classifier: float | None = None
+    stage2: float | None = None
     fused: float | None = None
     analysis: SpectralAnalysis | None = None
     mllm: float | None = None
@@ -55,6 +58,7 @@ class Inspection:
             "scores": {
                 "classifier": self.classifier,
                 "spectral": spectral.score if spectral else None,
+                "stage2": self.stage2,
                 "mllm": self.mllm,
                 "fused": self.fused,
             },
@@ -113,17 +117,19 @@ class Inspector:
             return Inspection(path, Verdict(Outcome.ESCALATE, StageName.CLASSIFIER, error.code, error.detail))
         s1 = self._classifier.score(crops(image.rgb, self._classifier.crop_spec))
         if policy.stage1_exit(s1) and not self._all_stages:
-            return Inspection(path, self._verdict(s1, None, None), image, s1, s1)
+            return Inspection(path, self._verdict(s1, None, None), image, s1, fused=s1)
         analysis = self._analyser.analyse(image)
         png = render_panel(image, analysis)
         panel = self._panels / f"{path.stem}.{image.facts.sha256[:8]}.spectral.png"
         panel.write_bytes(png)
-        fused = policy.fuse12(s1, analysis.score)
-        goes_on = analysis.score is not None and not policy.stage1_exit(s1) and not policy.stage2_exit(analysis.score)
+        codec = codec_of(analysis.stratum)
+        fused, stage2 = policy.fuse12(s1, analysis.score, codec), policy.stage2_score(s1, analysis.score, codec)
+        goes_on = stage2 is not None and not policy.stage1_exit(s1) and not policy.stage2_exit(stage2)
         result = self._ask(data, image, s1, analysis, png) if goes_on or self._all_stages else None
         opinion = probability(result.report) if result else None
         verdict = self._verdict(s1, analysis, result)
-        return Inspection(path, verdict, image, s1, policy.final_score(fused, opinion), analysis, opinion, panel)
+        final = policy.final_score(fused, opinion)
+        return Inspection(path, verdict, image, s1, stage2, final, analysis, opinion, panel)
 
     def _verdict(self, s1: float, analysis: SpectralAnalysis | None, result: VerifyResult | None) -> Verdict:
         policy, t = self._bundle.policy, self._bundle.policy.thresholds
@@ -131,17 +137,21 @@ class Inspector:
             below = f"classifier {s1:.3f} < T1 {t.t1}"
             return Verdict(Outcome.PASS, StageName.CLASSIFIER, ReasonCode.SCORE_BELOW_T1, below, Risk.RELEASED)
         if analysis.score is None:
-            why = analysis.not_applicable or ""
-            return Verdict(Outcome.ESCALATE, StageName.SPECTRAL, ReasonCode.SPECTRAL_NOT_APPLICABLE, why)
-        if policy.stage2_exit(analysis.score):
-            below = f"spectral {analysis.score:.3f} < T2 {t.t2}"
+            why, code = analysis.not_applicable or "", ReasonCode.SPECTRAL_NOT_APPLICABLE
+            if policy.alone_exit(s1):
+                return Verdict(Outcome.PASS, StageName.SPECTRAL, code, why, Risk.LOW_RISK)
+            return Verdict(Outcome.ESCALATE, StageName.SPECTRAL, code, why)
+        codec = codec_of(analysis.stratum)
+        stage2 = policy.stage2_score(s1, analysis.score, codec)
+        if policy.stage2_exit(stage2):
+            below = below_t2(policy, stage2)
             return Verdict(Outcome.PASS, StageName.SPECTRAL, ReasonCode.ANOMALY_BELOW_T2, below, Risk.LOW_RISK)
         if result is None or result.report is None:
             code = (result.failure if result else None) or ReasonCode.MLLM_UNAVAILABLE
             return Verdict(
                 Outcome.ESCALATE, StageName.MLLM, code, result.detail if result else "the server is not there"
             )
-        p12 = policy.fuse12(s1, analysis.score)
+        p12 = policy.fuse12(s1, analysis.score, codec)
         final = policy.final_score(p12, probability(result.report))
         outcome = policy.stage3_outcome(p12, final, is_authentic(result.report))
         first = explain(outcome, p12, final, result.report)[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.detection.policy import Policy
 from pipeline.streaming.stage import Emit, Item, Output
-from schemas.decision import Decision, Outcome, Reason, ReasonCode, Risk
+from schemas.decision import Decision, Mode, Outcome, Reason, ReasonCode, Risk
 from schemas.media import Admission, EvidenceRef, MediaFacts, StageScore, StageTiming
 from schemas.topics import DECISION_TOPICS
 from schemas.types import StageName
@@ -69,6 +69,7 @@ class Verdicts:
             admission=case.admission,
             facts=case.facts,
             scores=case.scores,
+            mode=self.policy.mode,
             thresholds=self.policy.thresholds,
             evidence=case.evidence,
             reasons=reasons,
@@ -81,6 +82,17 @@ class Verdicts:
 def reason(code: ReasonCode, detail: str = "") -> Reason:
     """A reason with its detail cut to what the record holds."""
     return Reason(code=code, detail=detail[:1024])
+
+
+def below_t2(policy: Policy, stage2: float | None) -> str:
+    """Why stage 2 released it: the score that counts in the policy's mode."""
+    name = "fused" if policy.mode is Mode.FUSED else "spectral"
+    return f"{name} {stage2:.3f} < T2 {policy.thresholds.t2}"
+
+
+def classifier_score(scores: Sequence[StageScore]) -> float | None:
+    """What the classifier said of the item; None when it said nothing."""
+    return next((s.score for s in scores if s.stage is StageName.CLASSIFIER), None)
 
 
 def now() -> datetime:

@@ -5,9 +5,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.detection.calibration import logit, sigmoid
-from pipeline.detection.policy import DEFAULT_THRESHOLDS, Fusion, Policy
-from schemas.decision import Outcome
+from pipeline.detection.calibration import Calibration, logit, sigmoid
+from pipeline.detection.policy import DEFAULT_THRESHOLDS, Fusion, FusionWeights, Policy
+from schemas.decision import Mode, Outcome
 
 POLICY = Policy(version="test")
 LISTENING = Policy(version="test", fusion=Fusion(mllm_weight=0.7))
@@ -22,6 +22,34 @@ def test_a_higher_score_never_fuses_lower(a, b, other):
     low, high = sorted((a, b))
     assert POLICY.fuse12(low, other) <= POLICY.fuse12(high, other)
     assert POLICY.fuse12(other, low) <= POLICY.fuse12(other, high)
+
+
+weights = st.builds(FusionWeights, w1=st.floats(0.0, 4.0), w2=st.floats(0.0, 4.0), bias=st.floats(-10.0, 10.0))
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Any mode, weights and calibration."""
+    stage2 = st.builds(Calibration, temperature=st.floats(0.1, 10.0), bias=st.floats(-5.0, 5.0))
+    fusion = Fusion(
+        by_codec={"webp_lossy": draw(weights)}, stage2=draw(st.none() | stage2), **draw(weights).model_dump()
+    )
+    return Policy(version="test", mode=draw(st.sampled_from(Mode)), fusion=fusion)
+
+
+@given(policies(), st.tuples(*[probabilities] * 4), st.sampled_from(["webp_lossy", "other"]))
+def test_a_more_suspect_item_never_passes_stage_2_where_a_milder_one_does_not(policy, scores, codec):
+    (s1, worse1), (s2, worse2) = sorted(scores[:2]), sorted(scores[2:])
+    mild, worse = policy.stage2_score(s1, s2, codec), policy.stage2_score(worse1, worse2, codec)
+    assert mild is not None
+    assert worse is not None
+    assert 0.0 <= mild <= worse <= 1.0
+    assert policy.stage2_exit(mild) or not policy.stage2_exit(worse)
+
+
+@given(policies(), st.none() | probabilities)
+def test_no_spectrum_never_passes_by_stage_2(policy, s1):
+    assert not policy.stage2_exit(policy.stage2_score(s1, None))
 
 
 @given(probabilities, probabilities)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas.decision import Decision, Outcome, Reason, ReasonCode, Risk, Thresholds
+from schemas.decision import Decision, Mode, Outcome, Reason, ReasonCode, Risk, Thresholds
 from schemas.media import Admission, EvidenceRef, MediaFacts, MediaReference, StageScore, StageTiming
 from schemas.types import Priority, StageName
 
@@ -122,6 +122,7 @@ def decisions(draw: st.DrawFn) -> Decision:
         "admission": admission,
         "facts": draw(st.none() | facts),
         "scores": draw(st.lists(scores, max_size=3)),
+        "mode": draw(st.sampled_from(Mode)),
         "thresholds": draw(thresholds),
         "evidence": draw(st.lists(evidence, max_size=3)),
         "reasons": draw(st.lists(reasons, min_size=1, max_size=3)),

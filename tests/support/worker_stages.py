@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pipeline.detection.bundle import Bundle
 from pipeline.detection.mllm.backends.base import VerifyRequest, VerifyResult
+from pipeline.detection.policy import Policy
 from pipeline.detection.spectral.analyser import SpectralAnalysis
 from pipeline.media.content_store import ContentStore
 from pipeline.media.decode import DecodedImage
@@ -23,20 +25,26 @@ from schemas.decision import Outcome as Verdict
 from schemas.forensics import ForensicReport, Hypothesis
 from schemas.media import Feature, MediaReference
 from schemas.topics import DECISION_TOPICS, Topic
+from schemas.types import StageName
 from tests.support.cases import facts
 from workers.classifier.settings import ClassifierSettings
 from workers.classifier.stage import ClassifierStage, Decoded
 from workers.mllm.stage import MllmStage
 from workers.spectral.settings import SpectralSettings
 from workers.spectral.stage import SpectralStage
+from workers.verdicts import Verdicts
 
 DATA = b"original bytes"
 PANEL_PNG = b"\x89PNG\r\n\x1a\n panel"
 
 
+POLICY = Policy(version="test")
+
+
 @cache
 def shipped_bundle() -> Bundle:
-    return Bundle.load()
+    """The shipped models under the default policy, so that no test hangs on the shipped thresholds."""
+    return replace(Bundle.load(), policy=POLICY)
 
 
 @cache
@@ -167,8 +175,10 @@ class FakeAnalyser:
 class FakedSpectral:
     """A SpectralStage and its fakes; `png()` is in the store. The test replaces `render_panel`."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = POLICY) -> None:
         self.stage = SpectralStage(None, SpectralSettings(processes=1), "memory://")
+        self.stage._bundle = replace(shipped_bundle(), policy=policy)
+        self.stage._verdicts = Verdicts(StageName.SPECTRAL, policy)
         self.store, self.analyser = BreakableStore(), FakeAnalyser()
         self.stage._store = self.store
         self.stage._analyser = self.analyser  # type: ignore[assignment]  # a fake at the seam

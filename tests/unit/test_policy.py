@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 from pydantic import ValidationError
 
-from pipeline.detection.policy import DEFAULT_THRESHOLDS, Fusion, Policy, PolicyError
-from schemas.decision import Outcome
+from pipeline.detection.calibration import Calibration
+from pipeline.detection.policy import DEFAULT_THRESHOLDS, Fusion, FusionWeights, Policy, PolicyError, codec_of
+from schemas.decision import Mode, Outcome
 
 POLICY = Policy(version="test")
+FUSED = Policy(
+    version="test",
+    mode=Mode.FUSED,
+    thresholds=DEFAULT_THRESHOLDS.model_copy(update={"t1": 0.0, "t1_alone": 0.25}),
+)
 
 
 def with_thresholds(**changes):
@@ -75,6 +82,66 @@ def test_fusion_adds_weighted_logits():
 def test_fusion_refuses_what_is_no_probability(scores):
     with pytest.raises(ValueError, match="probability"):
         POLICY.fuse12(*scores)
+
+
+def test_a_codec_with_weights_of_its_own_uses_them():
+    policy = Policy(version="test", fusion=Fusion(by_codec={"webp_lossy": FusionWeights(w1=1.0, w2=0.0)}))
+    assert policy.fuse12(0.8, 0.4, "webp_lossy") == pytest.approx(0.8)
+    assert policy.fuse12(0.8, 0.4, "lossless") == policy.fuse12(0.8, 0.4) != pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("stratum", "codec"), [("jpeg_85_94/384_767", "jpeg_85_94"), ("lossless/any", "lossless"), ("png", "png")]
+)
+def test_the_codec_is_the_first_part_of_a_stratum(stratum, codec):
+    assert codec_of(stratum) == codec
+
+
+def test_in_strict_mode_stage_2_decides_by_its_own_score():
+    assert POLICY.stage2_score(0.99, 0.4) == 0.4
+    assert POLICY.stage2_score(None, 0.4) == 0.4
+    assert POLICY.stage2_score(0.99, None) is None
+    calibrated = Policy(version="test", fusion=Fusion(stage2=Calibration(temperature=2.0, bias=1.0)))
+    assert calibrated.stage2_score(0.99, 0.5) == pytest.approx(1 / (1 + math.exp(-1.0)))
+
+
+def test_in_fused_mode_stage_2_decides_by_both_scores_and_never_by_one():
+    assert FUSED.stage2_score(0.8, 0.4, "x") == FUSED.fuse12(0.8, 0.4, "x")
+    assert FUSED.stage2_score(0.1, None) is None
+    assert FUSED.stage2_score(None, 0.1) is None
+
+
+@pytest.mark.parametrize("policy", [POLICY, FUSED], ids=["strict", "fused"])
+def test_stage_2_refuses_what_is_no_probability(policy):
+    with pytest.raises(ValueError, match="probability"):
+        policy.stage2_score(0.5, math.nan)
+
+
+def test_the_classifier_alone_releases_nothing_that_reached_stage_2_in_strict_mode():
+    assert not POLICY.alone_exit(POLICY.thresholds.t1)
+    assert FUSED.alone_exit(math.nextafter(0.25, 0.0))
+    assert not FUSED.alone_exit(0.25)
+    assert not FUSED.alone_exit(None)
+    assert not FUSED.alone_exit(math.nan)
+
+
+def test_a_threshold_for_the_classifier_alone_belongs_to_fused_mode():
+    with pytest.raises(ValidationError, match="t1_alone"):
+        with_thresholds(t1_alone=0.2)
+
+
+@pytest.mark.parametrize(("p12", "weight", "blocks"), [(0.79, 0.0, False), (0.80, 0.0, True), (0.79, 1.0, True)])
+def test_the_worst_case_is_an_mllm_that_is_sure(p12, weight, blocks):
+    assert Policy(version="test", fusion=Fusion(mllm_weight=weight)).may_block(p12) is blocks
+    assert not POLICY.may_block(None)
+
+
+def test_a_policy_of_the_first_release_still_loads(tmp_path):
+    thresholds = DEFAULT_THRESHOLDS.model_dump(exclude={"t1_alone"})
+    fusion = {"w1": 0.5, "w2": 0.5, "bias": 0.0, "prior": 0.5, "mllm_weight": 0.0, "mllm_clip": [-1.75, 1.0]}
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps({"version": "test", "thresholds": thresholds, "fusion": fusion}))
+    assert Policy.load(path) == POLICY
 
 
 def test_the_mllm_is_silent_by_default():

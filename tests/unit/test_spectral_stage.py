@@ -7,8 +7,9 @@ from typing import Any
 import obstore
 import pytest
 
+from pipeline.detection.policy import DEFAULT_THRESHOLDS, Fusion, FusionWeights, Policy
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item
-from schemas.decision import Outcome, ReasonCode, Risk
+from schemas.decision import Mode, Outcome, ReasonCode, Risk
 from schemas.media import AnomalousMedia, SuspectMedia
 from schemas.topics import Topic
 from schemas.types import Priority, StageName
@@ -31,6 +32,16 @@ def item(classifier: float | None = 0.5, *, data: bytes | None = None, **stamped
     return plain_item(tenant="acme", value=suspect(classifier, data=data or png(), **stamped))
 
 
+FUSED = Policy(
+    version="fused", mode=Mode.FUSED, thresholds=DEFAULT_THRESHOLDS.model_copy(update={"t1": 0.0, "t1_alone": 0.3})
+)
+
+
+@pytest.fixture
+def fused(faked: FakedSpectral) -> FakedSpectral:
+    return FakedSpectral(FUSED)
+
+
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> FakedSpectral:
     monkeypatch.setattr(spectral_stage, "render_panel", lambda image, analysis: PANEL_PNG)
@@ -43,7 +54,8 @@ def test_below_t2_is_low_risk_and_needs_no_panel(faked: FakedSpectral) -> None:
     assert decision.risk is Risk.LOW_RISK
     assert decision.reasons[0].code is ReasonCode.ANOMALY_BELOW_T2
     assert decision.evidence == ()
-    assert decision.final_score == shipped_bundle().policy.fuse12(0.5, 0.5499)
+    assert decision.final_score == 0.5499
+    assert decision.reasons[0].detail == "spectral 0.550 < T2 0.55"
     assert [s.stage for s in decision.scores] == [StageName.CLASSIFIER, StageName.SPECTRAL]
     assert [t.stage for t in decision.timings] == [StageName.CLASSIFIER, StageName.SPECTRAL]
 
@@ -63,6 +75,39 @@ def test_the_fused_score_decides_on_the_priority_lane(faked: FakedSpectral) -> N
     faked.analyser.gives = analysis(0.9)
     only_record(faked.process(item(0.9)), Topic.ANOMALOUS_PRIORITY)
     only_record(faked.process(item(0.3)), Topic.ANOMALOUS)
+
+
+def test_in_fused_mode_both_scores_decide_together(fused: FakedSpectral) -> None:
+    fused.analyser.gives = analysis(0.6)
+    decision = decided(fused.process(item(0.4)), Outcome.PASS)
+    assert (decision.mode, decision.thresholds) == (Mode.FUSED, FUSED.thresholds)
+    assert decision.final_score == FUSED.fuse12(0.4, 0.6, "png") == pytest.approx(0.5)
+    assert decision.reasons[0].detail == "fused 0.500 < T2 0.55"
+    fused.analyser.gives = analysis(0.3)
+    only_record(fused.process(item(0.9)), Topic.ANOMALOUS)
+
+
+def test_in_fused_mode_a_missing_score_goes_on(fused: FakedSpectral) -> None:
+    fused.analyser.gives = analysis(0.01)
+    only_record(fused.process(item(None)), Topic.ANOMALOUS)
+
+
+@pytest.mark.parametrize(("classifier", "outcome"), [(0.2999, Outcome.PASS), (0.30, Outcome.ESCALATE)])
+def test_in_fused_mode_the_classifier_decides_alone_without_a_spectrum(
+    classifier: float, outcome: Outcome, fused: FakedSpectral
+) -> None:
+    fused.analyser.gives = analysis(None, "a flat image has no spectrum")
+    decision = decided(fused.process(item(classifier)), outcome)
+    assert decision.risk is (Risk.LOW_RISK if outcome is Outcome.PASS else None)
+    assert decision.reasons[0].code is ReasonCode.SPECTRAL_NOT_APPLICABLE
+    assert decision.final_score == classifier
+
+
+def test_the_weights_of_the_codec_decide() -> None:
+    fusion = Fusion(by_codec={"png": FusionWeights(w1=0.0, w2=1.0)})
+    mine = FakedSpectral(FUSED.model_copy(update={"fusion": fusion}))
+    mine.analyser.gives = analysis(0.5)
+    assert decided(mine.process(item(0.99)), Outcome.PASS).final_score == pytest.approx(0.5)
 
 
 def test_a_granted_priority_stays_granted(faked: FakedSpectral) -> None:

@@ -31,7 +31,7 @@ def test_a_decision_carries_all_that_is_known_of_the_item() -> None:
     decision = decided(VERDICTS.escalated(CASE, [reason(ReasonCode.EXPIRED)]), Outcome.ESCALATE)
     assert decision.decision_uid == CASE.admission.decision_uid
     assert decision.stage_exited is StageName.SPECTRAL
-    assert decision.thresholds == POLICY.thresholds
+    assert (decision.mode, decision.thresholds) == (POLICY.mode, POLICY.thresholds)
     assert (decision.facts, decision.scores, decision.timings) == (CASE.facts, CASE.scores, CASE.timings)
     assert decision.final_score == 0.4
     assert decision.decided_at.tzinfo is UTC

@@ -8,6 +8,7 @@ import orjson
 
 from pipeline.detection.bundle import Bundle
 from pipeline.detection.mllm.backends.base import ServerUnavailable, Verifier, VerifyRequest, VerifyResult
+from pipeline.detection.policy import codec_of
 from pipeline.media.content_store import ContentStore
 from pipeline.media.errors import ContentCorrupt, ContentMissing, StoreUnavailable
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item, Outcome
@@ -16,7 +17,7 @@ from schemas.decision import Reason, ReasonCode
 from schemas.forensics import ForensicReport, Hypothesis
 from schemas.media import AnomalousMedia, EvidenceRef, StageScore
 from schemas.types import StageName
-from workers.verdicts import CaseFile, Stopwatch, Verdicts, expired, reason
+from workers.verdicts import CaseFile, Stopwatch, Verdicts, classifier_score, expired, reason
 
 STAGE = StageName.MLLM
 _SERVER = "MLLM server"
@@ -80,7 +81,7 @@ class MllmStage:
 
     def _conclude(self, media: AnomalousMedia, result: VerifyResult, watch: Stopwatch) -> Outcome:
         policy = self._bundle.policy
-        p12 = policy.fuse12(*_first_two(media))
+        p12 = policy.fuse12(classifier_score(media.scores), media.spectral.score, codec_of(media.spectral.stratum))
         opinion = probability(result.report)
         final = policy.final_score(p12, opinion)
         score = StageScore(
@@ -115,11 +116,6 @@ class MllmStage:
 
 def _case(media: AnomalousMedia) -> CaseFile:
     return CaseFile(media.admission, media.facts, media.scores, media.timings, evidence=(media.spectral.panel,))
-
-
-def _first_two(media: AnomalousMedia) -> tuple[float | None, float | None]:
-    classifier = next((s.score for s in media.scores if s.stage is StageName.CLASSIFIER), None)
-    return classifier, media.spectral.score
 
 
 def is_authentic(report: ForensicReport) -> bool | None:

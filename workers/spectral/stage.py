@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from pipeline.detection.bundle import Bundle, BundleError
+from pipeline.detection.policy import codec_of
 from pipeline.detection.spectral.analyser import SpectralAnalyser, SpectralAnalysis
 from pipeline.detection.spectral.panel import render_panel
 from pipeline.media.content_store import ContentStore
@@ -22,7 +23,7 @@ from schemas.media import AnomalousMedia, EvidenceRef, SpectralFinding, StageSco
 from schemas.topics import Topic
 from schemas.types import Priority, StageName
 from workers.spectral.settings import SpectralSettings
-from workers.verdicts import CaseFile, Stopwatch, Verdicts, expired, reason
+from workers.verdicts import CaseFile, Stopwatch, Verdicts, below_t2, classifier_score, expired, reason
 
 STAGE = StageName.SPECTRAL
 
@@ -87,17 +88,18 @@ class SpectralStage:
             note=(analysis.not_applicable or analysis.stratum)[:128],
         )
         scores = (*suspect.scores, score)
-        p12 = policy.fuse12(suspect.scores[0].score if suspect.scores else None, analysis.score)
-        if policy.stage2_exit(analysis.score):
-            case = CaseFile(suspect.admission, suspect.facts, scores, (*suspect.timings, watch.stop()), final_score=p12)
-            detail = f"spectral {analysis.score:.3f} < T2 {policy.thresholds.t2}"
+        s1, codec = classifier_score(suspect.scores), codec_of(analysis.stratum)
+        p12, stage2 = policy.fuse12(s1, analysis.score, codec), policy.stage2_score(s1, analysis.score, codec)
+        if policy.stage2_exit(stage2):
+            timings = (*suspect.timings, watch.stop())
+            case = CaseFile(suspect.admission, suspect.facts, scores, timings, final_score=stage2)
+            detail = below_t2(policy, stage2)
             return self._verdicts.released(case, Risk.LOW_RISK, ReasonCode.ANOMALY_BELOW_T2, detail)
         panel = self._keep_panel(image, analysis)
         timings = (*suspect.timings, watch.stop())
         if analysis.score is None:
             case = CaseFile(suspect.admission, suspect.facts, scores, timings, (panel,), p12)
-            why = reason(ReasonCode.SPECTRAL_NOT_APPLICABLE, analysis.not_applicable or "")
-            return self._verdicts.escalated(case, [why])
+            return self._without_spectrum(case, s1, analysis.not_applicable or "")
         finding = SpectralFinding(
             score=analysis.score,
             p_value=analysis.p_value,
@@ -111,6 +113,13 @@ class SpectralStage:
         first = policy.priority_lane(p12) or suspect.admission.priority is Priority.HIGH
         topic = Topic.ANOMALOUS_PRIORITY if first else Topic.ANOMALOUS
         return Emit((Output(topic, CaseFile(suspect.admission).key, anomalous),))
+
+    def _without_spectrum(self, case: CaseFile, s1: float | None, why: str) -> Outcome:
+        """Neither real nor synthetic: the classifier decides alone, and the reason says so."""
+        code = ReasonCode.SPECTRAL_NOT_APPLICABLE
+        if self._bundle.policy.alone_exit(s1):
+            return self._verdicts.released(case, Risk.LOW_RISK, code, why)
+        return self._verdicts.escalated(case, [reason(code, why)])
 
     def _keep_panel(self, image: DecodedImage, analysis: SpectralAnalysis) -> EvidenceRef:
         uri, sha256 = self._store.put_evidence(render_panel(image, analysis), ".png")
