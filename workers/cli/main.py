@@ -1,7 +1,7 @@
 """`mediasieve`: one command line for producers, operators and reviewers.
 
 Exit codes: 0 done; 1 what was asked did not come out well (each command's help says when); 2 wrong usage,
-settings or bundle. A worker has more, see `mediasieve worker --help`.
+settings, bundle or input file. A worker has more, see `mediasieve worker --help`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,26 @@ import typer
 from rich.console import Console
 
 from pipeline.detection.bundle import BundleError
+from pipeline.detection.policy import PolicyError
+from pipeline.evaluation.fleet_run import FleetSilent
+from pipeline.evaluation.layouts import DatasetError
+from pipeline.evaluation.leakage import LeakageError
+from pipeline.evaluation.score_row import ScoresError
 from pipeline.settings import SettingsInvalid
 from pipeline.streaming.kafka.admin import AdminError
 from pipeline.streaming.kafka.client import KafkaUnavailable
 from pipeline.streaming.kafka.deadletter import NotReplayable
+from workers.cli.adapters import app as adapters_app
+from workers.cli.bench import app as bench_app
 from workers.cli.bundle import app as bundle_app
+from workers.cli.bundle_training import TrainingRefused
 from workers.cli.deadletter import app as deadletter_app
 from workers.cli.decisions import decisions
 from workers.cli.demo import demo
+from workers.cli.evaluate import evaluate
 from workers.cli.fleet import up, worker
 from workers.cli.inspect import inspect
+from workers.cli.plan import plan
 from workers.cli.publish import publish
 from workers.cli.topics import app as topics_app
 from workers.fleet import FleetFailed
@@ -40,11 +50,23 @@ app.command()(worker)
 app.command()(publish)
 app.command()(decisions)
 app.command()(inspect)
+app.command()(evaluate)
+app.command()(plan)
 app.add_typer(topics_app, name="topics")
 app.add_typer(deadletter_app, name="deadletter")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(adapters_app, name="adapters")
+app.add_typer(bench_app, name="bench")
 
-_FOR_PEOPLE = (SettingsInvalid, BundleError, KafkaUnavailable, AdminError, NotReplayable, FleetFailed)
+_WRONG_INPUT = (SettingsInvalid, BundleError, PolicyError, ScoresError, TrainingRefused, DatasetError, LeakageError)
+_FOR_PEOPLE = (
+    *_WRONG_INPUT,
+    FleetSilent,
+    KafkaUnavailable,
+    AdminError,
+    NotReplayable,
+    FleetFailed,
+)
 
 
 def main() -> None:
@@ -53,4 +75,4 @@ def main() -> None:
         app()
     except _FOR_PEOPLE as error:
         Console(stderr=True).print(f"mediasieve: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, SettingsInvalid | BundleError) else 1)
+        sys.exit(2 if isinstance(error, _WRONG_INPUT) else 1)

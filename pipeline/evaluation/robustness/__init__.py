@@ -1,0 +1,1 @@
+"""What is done to a labelled image before it is scored again: degradations, deliveries, hard photographs, attacks."""
