@@ -9,9 +9,9 @@ import numpy as np
 
 from pipeline.detection.calibration import Bools, Floats
 from pipeline.detection.policy import DEFAULT_THRESHOLDS
+from pipeline.evaluation.metrics import area, at_threshold, fnr_at_fpr, roc_auc
 from pipeline.training.dataset import TRAINING_QUALITIES, Labelled
 from pipeline.training.head import Model
-from pipeline.training.measure import area, auc, misses_at, misses_at_false_alarm_rate
 
 PRETRAINING_OVERLAP = "imagenet"
 """Sources with this in their name may lie in the backbone's own training set."""
@@ -47,7 +47,7 @@ def render(held: Held, shipped: Model, export_gap: float) -> str:
     real_sources = len({r.source for r in held.rows if not r.synthetic})
     synthetic_sources = len({r.source for r in held.rows if r.synthetic})
     low, high = TRAINING_QUALITIES
-    missed, flagged = misses_at(held.q90[~label], held.q90[label], DEFAULT_THRESHOLDS.t1)
+    missed, flagged, _ = at_threshold(held.q90[~label], held.q90[label], DEFAULT_THRESHOLDS.t1)
     return _TEXT.format(
         real=int((~label).sum()),
         synthetic=int(label.sum()),
@@ -61,7 +61,7 @@ def render(held: Held, shipped: Model, export_gap: float) -> str:
         q90_table=_table(held, held.q90, slices),
         delivered_table=_table(held, held.delivered, slices[:2]),
         source_table=_source_table(held),
-        auc=f"{auc(held.q90[~label], held.q90[label]):.3f}",
+        auc=f"{roc_auc(held.q90[~label], held.q90[label]):.3f}",
         t1=DEFAULT_THRESHOLDS.t1,
         t1_missed=f"{missed.count / missed.total:.0%}",
         t1_flagged=f"{flagged.count / flagged.total:.0%}",
@@ -87,10 +87,10 @@ def _column(held: Held, scores: Floats, chosen: Bools, cuts: tuple[float, ...]) 
     sources = np.array([row.source for row in held.rows])
     cells = {"AUC": str(area(scores[real], scores[synthetic], list(sources[real]), list(sources[synthetic])))}
     for rate in (0.10, 0.01):
-        missed, flagged = misses_at_false_alarm_rate(scores[real], scores[synthetic], rate)
+        missed, flagged, _ = fnr_at_fpr(scores[real], scores[synthetic], rate)
         cells[f"FNR at FPR {rate:.0%}"] = f"{missed}, realised FPR {flagged.count}/{flagged.total}"
     for cut in cuts:
-        missed, flagged = misses_at(scores[real], scores[synthetic], cut)
+        missed, flagged, _ = at_threshold(scores[real], scores[synthetic], cut)
         cells[f"FNR at P >= {cut:.2f}"] = str(missed)
         cells[f"FPR at P >= {cut:.2f}"] = str(flagged)
     return cells

@@ -106,9 +106,12 @@ VAE_FAMILY = {
     "wan_2.1_vae": "Qwen-Image/Wan",
     "hunyuanvideo15_vae": "HunyuanVideo 1.5",
     "pixel_space": "pixel space (no decoder)",
-    "ae.safetensors": "FLUX",
+    "'ae.safetensors'": "FLUX",
 }
-"""By part of the file name that a workflow's VAE loader names; the Qwen-Image VAE is a fine-tune of Wan 2.1's."""
+"""By part of the file name (quoted: all of it) that a workflow's VAE loader names.
+
+The Qwen-Image VAE is a fine-tune of Wan 2.1's.
+"""
 
 CHECKPOINT_FAMILY = {
     "flux1-": "FLUX",

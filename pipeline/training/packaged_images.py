@@ -268,7 +268,7 @@ def _decoder(template: str, loaders: Sequence[tuple[str, str]]) -> tuple[str, st
             if kind in loader and DEPTH_MODEL_VAE not in values:
                 for part, family in table.items():
                     if part in values:
-                        return family, part
+                        return family, part.strip("'")
     raise KeyError(f"{template}: no known decoder among {loaders}; name it in packaged_image_rules")
 
 

@@ -7,58 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.evaluation.metrics import roc_auc
 from pipeline.training.dataset import Labelled, read_manifest, read_pixels, source_folds, training_quality
 from pipeline.training.head import Crops, fit_heads, fit_model
-from pipeline.training.measure import Rate, area, auc, misses_at, misses_at_false_alarm_rate
 
 
 def labelled(synthetic, source, number=0):
     digest = hashlib.sha256(f"{source}{number}".encode()).hexdigest()
     return Labelled(path=None, sha256=digest, synthetic=synthetic, source=source, lora=False)
-
-
-def test_auc_counts_ties_half():
-    assert auc(np.array([0.1, 0.5]), np.array([0.5, 0.9])) == pytest.approx((1 + 1 + 1 + 0.5) / 4)
-
-
-def test_delong_interval_of_a_hand_made_case():
-    real, synthetic = np.array([1.0, 2.0, 4.0]), np.array([3.0, 5.0])
-    found = area(real, synthetic, list("abc"), list("de"))
-    v10, v01 = np.array([2 / 3, 1.0]), np.array([1.0, 1.0, 0.5])
-    error = 1.959964 * np.sqrt(v10.var(ddof=1) / 2 + v01.var(ddof=1) / 3)
-    assert found.auc == pytest.approx(5 / 6)
-    assert found.delong[0] == pytest.approx(5 / 6 - error)
-    assert found.delong[1] == 1.0
-
-
-def test_bootstrap_by_source_is_wider_when_images_of_a_source_agree():
-    rng = np.random.default_rng(0)
-    shifts = rng.normal(0, 1.5, 8)
-    real = np.concatenate([rng.normal(s, 0.1, 40) for s in shifts])
-    synthetic = np.concatenate([rng.normal(1 + s, 0.1, 40) for s in shifts])
-    sources = [str(i // 40) for i in range(320)]
-    found = area(real, synthetic, sources, sources)
-    assert np.diff(found.by_source) > 1.5 * np.diff(found.delong)
-
-
-def test_clopper_pearson_against_published_values():
-    assert Rate(100, 1000).interval == pytest.approx((0.082, 0.120), abs=5e-4)
-    assert Rate(14, 100).interval == pytest.approx((0.079, 0.224), abs=5e-4)
-    assert Rate(0, 10).interval[0] == 0.0
-    assert Rate(10, 10).interval[1] == 1.0
-
-
-def test_the_cut_at_a_false_alarm_rate_never_exceeds_it():
-    real = np.arange(100) / 100.0
-    missed, flagged = misses_at_false_alarm_rate(real, np.array([0.5, 0.885, 0.905, 0.99]), 0.10)
-    assert (flagged.count, missed.count) == (10, 2)
-    tied = np.full(100, 0.5)
-    assert misses_at_false_alarm_rate(tied, np.array([0.5, 0.6]), 0.10)[1].count == 0
-
-
-def test_a_score_at_the_cut_is_flagged():
-    missed, flagged = misses_at(np.array([0.3]), np.array([0.3, 0.29]), 0.3)
-    assert (missed.count, flagged.count) == (1, 1)
 
 
 def test_folds_never_cut_through_a_source_and_spread_each_class():
@@ -113,7 +69,7 @@ def test_the_head_finds_the_feature_that_tells(crops):
     model = fit_model(data, fold, np.ones(60, bool))
     assert np.argmax(np.abs(model.head.weights * [1, 0, 1, 1, 1])) == 0
     logits = model.head.image_logits(data)
-    assert auc(logits[~data.synthetic], logits[data.synthetic]) > 0.98
+    assert roc_auc(logits[~data.synthetic], logits[data.synthetic]) > 0.98
     assert model.calibration.temperature > 0
 
 

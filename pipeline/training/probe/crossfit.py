@@ -37,7 +37,8 @@ Fit: TypeAlias = Callable[[Examples, Sequence[float]], list[Linear]]
 class Images:
     """What the split manifest and the data manifests say of M images, each array (M,).
 
-    `packaged` images enter a training set in the views of thumbnails only, and no headline test.
+    `packaged` images enter a training set in the views of thumbnails only, and no headline test; `unusable` ones
+    are tested and never trained on (None: no such image).
     """
 
     sha256: Names
@@ -46,6 +47,7 @@ class Images:
     source: Names
     fold: Ints
     packaged: Bools
+    unusable: Bools | None = None
 
     @classmethod
     def of(cls, split: Sequence[SplitRow], packaged: Sequence[bool]) -> Images:

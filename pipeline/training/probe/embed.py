@@ -65,7 +65,7 @@ def embedder_of(backbone: str, cache: Path) -> Embedder | SpectralEmbedder:
 
 
 def moments_module(net: Any) -> Any:
-    """A torch module: uint8 crops (N, S, S, 3) to float32 (N, D), as `Embedder` gives them."""
+    """A torch module: normalised pixels (N, 3, S, S) to float32 (N, D), as `Embedder` gives them."""
     torch = required("torch")
 
     class Moments(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch is optional, so untyped here
@@ -73,9 +73,8 @@ def moments_module(net: Any) -> Any:
             super().__init__()
             self.net = net
 
-        def forward(self, crops: Any) -> Any:
-            x = (crops.permute(0, 3, 1, 2).float() - 127.5) / 127.5
-            x = net.bn1(net.conv_stem(x))
+        def forward(self, pixels: Any) -> Any:
+            x = net.bn1(net.conv_stem(pixels))
             taps = [x]
             for block in net.blocks:
                 x = block(x)
@@ -92,10 +91,16 @@ def moments_module(net: Any) -> Any:
 
 
 def export_moments(net: Any, path: Path) -> None:
-    """Write `moments_module` as ONNX."""
+    """Write `moments_module` as ONNX, uint8 crops (N, S, S, 3) in."""
     torch = required("torch")
+    moments = moments_module(net)
+
+    class CropsToMoments(torch.nn.Module):  # type: ignore[misc, name-defined]  # as above
+        def forward(self, crops: Any) -> Any:
+            return moments((crops.permute(0, 3, 1, 2).float() - 127.5) / 127.5)
+
     torch.onnx.export(
-        moments_module(net),
+        CropsToMoments().eval(),
         (torch.zeros(2, 256, 256, 3, dtype=torch.uint8),),
         str(path),
         input_names=["crops"],

@@ -6,39 +6,50 @@ python -m pipeline.training.probe.pair_features DATA --decoders DIR [--upsampler
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from pipeline.media.encode import Pixels
 from pipeline.training.backbone import required
 from pipeline.training.dataset import read_manifest
 from pipeline.training.decoders import load_tiny_directory
 from pipeline.training.degrade import STAGES, DegradeSettings
 from pipeline.training.pairs import PairSampler, PairSettings, Reconstruct
-from pipeline.training.probe.embed import Embedder, Half
+from pipeline.training.probe.embed import SPECTRAL, embedder_of
 from pipeline.training.upsamplers import load_upsamplers
 
 DECODER_UNITS = {"taesd": "SD1/2", "taesdxl": "SDXL", "taesd3": "SD3", "taef1": "FLUX", "taef2": "FLUX.2"}
 """Tiny decoder -> the decoder family whose latents it reads; another family names itself."""
 
 MILD = DegradeSettings(rescale=(0.6, 1.4), rescaled_share=0.4, saves=(0, 2), quality=(60, 98), webp_share=0.2)
-DEGRADATIONS: dict[str, DegradeSettings] = {"mild": MILD, **{str(name): stage for name, stage in STAGES.items()}}
+SAVED_ONCE = {"q95": DegradeSettings(rescaled_share=0.0, saves=(1, 1), quality=(95, 95), webp_share=0.0)}
+DEGRADATIONS: dict[str, DegradeSettings] = {
+    "mild": MILD,
+    **SAVED_ONCE,
+    **{str(name): stage for name, stage in STAGES.items()},
+}
+
+
+Embed: TypeAlias = Callable[[Pixels], npt.NDArray[np.floating[Any]]]
+"""uint8 (N, S, S, 3) to features (N, D)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairFeatures:
-    """Of P pairs: `real`, `synthetic` and `matched` (softened photograph, a negative), float16 (P, D).
+    """Of P pairs: `real`, `synthetic` and `matched` (softened photograph, a negative), float16 or float32 (P, D).
 
     `unit` (P,) is the decoder family, `source` (P,) the photograph's collection.
     """
 
-    real: Half
-    synthetic: Half
-    matched: Half
+    real: npt.NDArray[np.floating[Any]]
+    synthetic: npt.NDArray[np.floating[Any]]
+    matched: npt.NDArray[np.floating[Any]]
     unit: npt.NDArray[np.str_]
     source: npt.NDArray[np.str_]
 
@@ -49,15 +60,20 @@ class PairFeatures:
             return cls(**{name: archive[name] for name in cls.__dataclass_fields__})
 
 
-def compute(sampler: PairSampler, count: int, embedder: Embedder) -> PairFeatures:
-    """Embed pairs 0 ... count - 1."""
-    pairs = [
-        (*embedder(np.stack([p.real, p.synthetic, p.real if p.matched is None else p.matched])), p.family, p.source)
-        for p in track(sampler.pairs(0, count), "pairs", total=count)
-    ]
-    real, synthetic, matched = (np.stack([pair[i] for pair in pairs]) for i in range(3))
-    units = np.array([DECODER_UNITS.get(pair[3], pair[3]) for pair in pairs])
-    return PairFeatures(real, synthetic, matched, units, np.array([pair[4] for pair in pairs]))
+def compute(sampler: PairSampler, count: int, embedders: Mapping[str, Embed]) -> dict[str, PairFeatures]:
+    """Embed pairs 0 ... count - 1 by every backbone."""
+    pairs = list(track(sampler.pairs(0, count), "pairs", total=count))
+    units = np.array([DECODER_UNITS.get(pair.family, pair.family) for pair in pairs])
+    sources = np.array([pair.source for pair in pairs])
+    found = {}
+    for name, embed in embedders.items():
+        sides = [
+            embed(np.stack([p.real, p.synthetic, p.real if p.matched is None else p.matched]))
+            for p in track(pairs, name)
+        ]
+        real, synthetic, matched = (np.stack([side[i] for side in sides]) for i in range(3))
+        found[name] = PairFeatures(real, synthetic, matched, units, sources)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,13 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--decoders", type=Path, required=True, help="directory of tiny autoencoders")
     parser.add_argument("--upsamplers", type=Path, help="directory written by pipeline.training.upsamplers")
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--backbones", nargs="+", default=["efficientnet_lite0", SPECTRAL])
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--size-px", type=int, default=192)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--degrade", choices=sorted(DEGRADATIONS), default="mild")
     parser.add_argument("--without-history-control", action="store_true")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="directory: one file a backbone")
     options = parser.parse_args(arguments)
     required("torch").set_num_threads(1)
     families: Mapping[str, Reconstruct] = {
@@ -88,10 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         matched_negatives=not options.without_history_control,
     )
     photographs = [row for row in read_manifest(options.data) if not row.synthetic]
-    found = compute(
-        PairSampler(photographs, families, settings), options.pairs, Embedder(options.backbone, options.cache)
-    )
-    np.savez(options.out, **{name: getattr(found, name) for name in PairFeatures.__dataclass_fields__})
+    sampler = PairSampler(photographs, families, settings)
+    embedders = {name: embedder_of(name, options.cache) for name in options.backbones}
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, features in compute(sampler, options.pairs, embedders).items():
+        np.savez(options.out / f"{name}.npz", **{f: getattr(features, f) for f in PairFeatures.__dataclass_fields__})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,206 @@
+"""What the shipped recipe is worth on images whose source and decoder family it has not seen: tables and scores.
+
+    python -m pipeline.training.probe.results DATA [DATA ...] --split FILE --cache DIR [--pairs DIR] --out DIR
+
+Writes `results.json`, `results.md` and, for `mediasieve plan`, `scores.jsonl` with one variant a view.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from pipeline.detection.calibration import Bools, Floats
+from pipeline.evaluation.comparison import delong
+from pipeline.evaluation.intervals import Rate, cluster_bootstrap
+from pipeline.evaluation.metrics import at_threshold, auc_interval, fnr_at_fpr, roc_auc, threshold_at_fpr, weighted_auc
+from pipeline.evaluation.score_row import write_rows
+from pipeline.training.probe.ablation import IDEAS, LITE0, SHIPPED, run
+from pipeline.training.probe.content_free import content_free
+from pipeline.training.probe.crossfit import Channel, CrossFit, Images, crossfit
+from pipeline.training.probe.embed import SPECTRAL
+from pipeline.training.probe.held_out import STAGES, VIEW_CODECS, HeldOut, held_out, score_rows, spectral_logits
+from pipeline.training.probe.load import Study
+from pipeline.training.probe.pair_features import PairFeatures
+from pipeline.training.splits import FOLDS
+
+VIEWS = tuple(VIEW_CODECS)
+LICENSED = ("alexeygrigorev/clothing-dataset-small", "google/dreambooth")
+UNLICENSED_GENERATED = ("agwmon/MuDI", "AUTOMATIC1111/stable-diffusion-webui-feature-showcase")
+
+
+class Scores(NamedTuple):
+    """Of one fold: real (R,), synthetic (S,)."""
+
+    real: Floats
+    synthetic: Floats
+
+
+def fold_scores(scores: Floats, images: Images, fold: int) -> Scores:
+    """Without packaged images, which have no place in the headline."""
+    rows = (images.fold == fold) & ~images.packaged
+    return Scores(scores[rows & ~images.synthetic], scores[rows & images.synthetic])
+
+
+def stage_table(scores: Floats, inner: Sequence[Floats], images: Images) -> dict[str, Any]:
+    """AUC by fold with DeLong's interval, and FNR at the oracle cut and at the cut frozen on the other folds."""
+    parts = [fold_scores(scores, images, fold) for fold in range(FOLDS)]
+    shown = (images.fold >= 0) & ~images.packaged
+    real, synthetic = shown & ~images.synthetic, shown & images.synthetic
+    aucs = [roc_auc(*part) for part in parts]
+    clustered = cluster_bootstrap(
+        weighted_auc(scores[real], scores[synthetic]), images.source[real].tolist(), images.source[synthetic].tolist()
+    )
+    return {
+        "auc_by_fold": aucs,
+        "delong_by_fold": [list(auc_interval(*part)) for part in parts],
+        "macro": float(np.mean(aucs)),
+        "worst": min(aucs),
+        "pooled_calibrated": roc_auc(scores[real], scores[synthetic]),
+        "pooled_by_source": list(clustered) if clustered else None,
+        "cuts": {f"{fpr:.0%}": _cuts(parts, inner, images, fpr) for fpr in (0.01, 0.05, 0.10)},
+    }
+
+
+def _cuts(parts: Sequence[Scores], inner: Sequence[Floats], images: Images, fpr: float) -> dict[str, Any]:
+    oracle = [fnr_at_fpr(*part, fpr) for part in parts]
+    frozen = []
+    for fold, part in enumerate(parts):
+        others = (images.fold >= 0) & (images.fold != fold) & ~images.packaged & ~images.synthetic
+        frozen.append(at_threshold(*part, threshold_at_fpr(inner[fold][others], fpr)))
+    missed, flagged = (_total([getattr(p, name) for p in frozen]) for name in ("fnr", "fpr"))
+    return {
+        "oracle_fnr": str(_total([p.fnr for p in oracle])),
+        "frozen_fnr": str(missed),
+        "frozen_realised_fpr": str(flagged),
+        "frozen_by_fold": [[str(p.fnr), str(p.fpr)] for p in frozen],
+    }
+
+
+def _total(rates: Sequence[Rate]) -> Rate:
+    return Rate(sum(r.count for r in rates), sum(r.total for r in rates))
+
+
+def paired(a: Floats, b: Floats, images: Images) -> list[str]:
+    """DeLong's paired comparison a -> b in every fold."""
+    found = []
+    for fold in range(FOLDS):
+        before, after = fold_scores(a, images, fold), fold_scores(b, images, fold)
+        found.append(str(delong(before.real, before.synthetic, after.real, after.synthetic)))
+    return found
+
+
+def blocks(found: HeldOut, images: Images) -> dict[str, Any]:
+    """Photographs whose fused score reaches cuts at which no photograph of the other folds could be blocked."""
+    flagged = 0
+    for fold in range(FOLDS):
+        others = (images.fold >= 0) & (images.fold != fold) & ~images.packaged & ~images.synthetic
+        cut = max(0.5, float(np.nextafter(found.inner[fold]["fused"][others].max(), np.inf)))
+        flagged += int((fold_scores(found.outer["fused"], images, fold).real >= cut).sum())
+    total = int(((images.fold >= 0) & ~images.packaged & ~images.synthetic).sum())
+    rate = Rate(flagged, total)
+    return {"photographs": total, "could_be_blocked": flagged, "upper_limit": rate.upper_limit}
+
+
+def licensed_only(study: Study) -> Images:
+    """The same images, but those without a stated or with a non-commercial licence are trained on in no fold."""
+    images = study.images
+    unusable: Bools = ~images.synthetic & ~np.isin(images.source, LICENSED)
+    unusable |= np.isin(images.source, UNLICENSED_GENERATED)
+    return replace(images, unusable=unusable)
+
+
+def pair_tables(folder: Path) -> dict[str, Any]:
+    """Content-free results by how both sides were saved and by backbone."""
+    tables: dict[str, Any] = {}
+    for path in sorted(folder.glob("*/*.npz")):
+        result = content_free(PairFeatures.load(path))
+        tables.setdefault(path.parent.name, {})[path.stem] = {
+            "auc_by_unseen_family": dict(result.auc),
+            "against_softened": dict(result.against_softened),
+            "pairs": dict(result.pairs),
+            "macro": result.macro,
+            "worst": result.worst,
+        }
+    return tables
+
+
+def compute(study: Study, pairs: Path | None) -> tuple[dict[str, Any], Mapping[str, HeldOut]]:
+    """Everything; the held-out scores by view beside it."""
+    images = study.images
+    channel = study.channel(LITE0, sorted({*SHIPPED.views, *VIEWS}))
+    spectral_channel = study.channel(SPECTRAL, VIEWS)
+    classifier = crossfit(channel, images, SHIPPED, VIEWS)
+    spectral = {
+        view: spectral_logits(spectral_channel.views[view], study.rows, images, VIEW_CODECS[view]) for view in VIEWS
+    }
+    found = held_out(classifier, spectral, images, VIEWS)
+    baseline = run(study, IDEAS[0], study.channel(LITE0, ("q90", "thumbnail")))[1]
+    results: dict[str, Any] = {"ridges": list(classifier.ridges)}
+    for view in VIEWS:
+        outer = found[view].outer
+        results[view] = {
+            stage: stage_table(outer[stage], [inner[stage] for inner in found[view].inner], images) for stage in STAGES
+        } | {
+            "spectral_adds": paired(outer["classifier"], outer["fused"], images),
+            "blocks": blocks(found[view], images),
+        }
+    results["against_baseline"] = paired(baseline.outer["q90"], found["q90"].outer["classifier"], images)
+    results["licensed_only"] = _licensed(study, channel, classifier)
+    if pairs:
+        results["content_free"] = pair_tables(pairs)
+    return results, found
+
+
+def _licensed(study: Study, channel: Channel, classifier: CrossFit) -> dict[str, Any]:
+    other = crossfit(channel, licensed_only(study), SHIPPED, ("q90",))
+    aucs = [roc_auc(*fold_scores(other.outer["q90"], study.images, fold)) for fold in range(FOLDS)]
+    return {
+        "auc_by_fold": aucs,
+        "macro": float(np.mean(aucs)),
+        "against_all": paired(classifier.outer["q90"], other.outer["q90"], study.images),
+    }
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The tables that the model card and the documentation show."""
+    lines = ["| view | stage | AUC by fold | macro | worst | FNR at the frozen cut for FPR 1 % | its FPR |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for view in VIEWS:
+        for stage in STAGES:
+            r = results[view][stage]
+            cut = r["cuts"]["1%"]
+            folds = " ".join(f"{a:.3f}" for a in r["auc_by_fold"])
+            lines.append(
+                f"| {view} | {stage} | {folds} | {r['macro']:.3f} | {r['worst']:.3f} | {cut['frozen_fnr']} |"
+                f" {cut['frozen_realised_fpr']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.training.probe.results")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, help="directories of pipeline.training.probe.pair_features")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    study = Study.open(options.data, options.split, options.cache)
+    results, found = compute(study, options.pairs)
+    (options.out / "results.json").write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
+    (options.out / "results.md").write_text(markdown(results), encoding="utf-8")
+    rows = [row for view in VIEWS for row in score_rows(found, study.rows, study.images, view)]
+    write_rows(options.out / "scores.jsonl", rows)
+
+
+if __name__ == "__main__":
+    main()
