@@ -33,7 +33,7 @@ from schemas.types import SchemaVersion, Sha256, ShortText, Version
 
 MANIFEST_FILE = "bundle.json"
 MANIFEST_MAJOR = 1
-FIRST_BUNDLE = Path(__file__).parent / "bundles" / "first"
+DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "default"
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 """Flat: no directories inside a bundle, no way out of it."""
@@ -74,7 +74,11 @@ class SpectralEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`bundle.json`. `prior` is the share of synthetic media at which scores are probabilities."""
+    """`bundle.json`. `prior` is the share of synthetic media at which scores are probabilities.
+
+    `training` lists the images that the bundle was made from by digest and perceptual hash, so that an evaluation
+    can refuse them.
+    """
 
     model_config = _SETTINGS
 
@@ -86,6 +90,7 @@ class Manifest(BaseModel):
     policy: FileName
     classifier: ClassifierEntry
     spectral: SpectralEntry | None = None
+    training: FileName | None = None
     files: dict[FileName, FileEntry]
 
     @model_validator(mode="after")
@@ -97,7 +102,9 @@ class Manifest(BaseModel):
     def roles(self) -> dict[str, str]:
         """Field -> file name, for every field that names a file."""
         named = {"policy": self.policy, "classifier.file": self.classifier.file}
-        return named | ({"spectral.file": self.spectral.file} if self.spectral else {})
+        if self.spectral:
+            named["spectral.file"] = self.spectral.file
+        return named | ({"training": self.training} if self.training else {})
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class Bundle:
             BundleError: a file is missing, changed, unlisted or not a plain file, or the manifest or the
                 policy is invalid.
         """
-        directory = FIRST_BUNDLE if path is None else path
+        directory = DEFAULT_BUNDLE if path is None else path
         manifest = read_manifest(directory)
         _check_files(directory, manifest)
         try:

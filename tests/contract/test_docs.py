@@ -27,7 +27,7 @@ from workers.start import EXIT_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-MODEL_CARD = ROOT / "pipeline/detection/bundles/first/MODEL_CARD.md"
+MODEL_CARD = ROOT / "pipeline/detection/bundles/default/MODEL_CARD.md"
 PAGES = [
     README,
     ROOT / "CHANGELOG.md",

@@ -13,7 +13,8 @@ import numpy as np
 import orjson
 from PIL import Image
 
-from pipeline.detection.bundle import FIRST_BUNDLE, Bundle, seal
+from pipeline.detection.bundle import DEFAULT_BUNDLE, Bundle, seal
+from pipeline.detection.policy import DEFAULT_THRESHOLDS, Fusion, Policy
 from pipeline.streaming.codec import MEDIA_ID_HEADER
 from pipeline.streaming.kafka.client import RecordWriter
 from pipeline.streaming.kafka.config import KafkaSettings
@@ -51,18 +52,18 @@ def make_media(directory: Path) -> list[Path]:
 
 def make_bundle(directory: Path, media: Sequence[Path], panels: Path) -> Path:
     """The shipped bundle with thresholds in the middle of these images' scores."""
-    shutil.copytree(FIRST_BUNDLE, directory)
+    shutil.copytree(DEFAULT_BUNDLE, directory)
     inspector = Inspector(Settings(), panels, all_stages=True)
     inspector.open()
     found = [inspector.inspect(path) for path in media]
     inspector.close()
     first = [i.classifier for i in found if i.classifier is not None]
     second = [i.analysis.score for i in found if i.analysis is not None and i.analysis.score is not None]
-    path = directory / Bundle.load(directory).manifest.policy
-    policy = orjson.loads(path.read_bytes())
-    t1 = float(np.quantile(first, SHARE_OUT_1))
-    policy["thresholds"] |= {"t1": t1, "priority": max(t1, 0.8), "t2": float(np.quantile(second, SHARE_OUT_2))}
-    path.write_bytes(orjson.dumps(policy))
+    manifest, t1 = Bundle.load(directory).manifest, float(np.quantile(first, SHARE_OUT_1))
+    cuts = {"t1": t1, "priority": max(t1, 0.8), "t2": float(np.quantile(second, SHARE_OUT_2))}
+    thresholds = DEFAULT_THRESHOLDS.model_copy(update=cuts)
+    policy = Policy(version="fault-test", thresholds=thresholds, fusion=Fusion(prior=manifest.prior))
+    (directory / manifest.policy).write_text(policy.model_dump_json())
     seal(directory)
     return directory
 

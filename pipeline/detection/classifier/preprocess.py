@@ -20,14 +20,15 @@ class CropSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size_px: Annotated[int, Field(ge=32, le=1024, description="side of a square crop, native pixels")] = 256
-    max_crops: Annotated[int, Field(ge=1, le=5, description="centre first, then corners")] = 4
+    max_crops: Annotated[int, Field(ge=1, le=9, description="centre first, then corners, then middles of edges")] = 4
 
 
 def crops(rgb: Pixels, spec: CropSpec) -> Pixels:
     """Cut native-pixel squares; nothing is resized, because resizing moves or erases a generator's traces.
 
-    Order: centre, top left, bottom right, top right, bottom left. A corner that overlaps an earlier crop by
-    more than half is left out. Sides shorter than a crop are reflected about their borders.
+    Order: centre, top left, bottom right, top right, bottom left, then the middles of top, bottom, left and right
+    edge. One that overlaps an earlier crop by more than half is left out. Sides shorter than a crop are reflected
+    about their borders.
 
     Args:
         rgb: uint8 (H, W, 3).
@@ -58,7 +59,10 @@ def _reflect_to(rgb: Pixels, size_px: int) -> Pixels:
 def _origins(height: int, width: int, spec: CropSpec) -> list[tuple[int, int]]:
     bottom, right = height - spec.size_px, width - spec.size_px
     kept: list[tuple[int, int]] = []
-    for candidate in ((bottom // 2, right // 2), (0, 0), (bottom, right), (0, right), (bottom, 0)):
+    middle, centre = bottom // 2, right // 2
+    corners = ((0, 0), (bottom, right), (0, right), (bottom, 0))
+    edges = ((0, centre), (bottom, centre), (middle, 0), (middle, right))
+    for candidate in ((middle, centre), *corners, *edges):
         if len(kept) < spec.max_crops and all(_overlap(candidate, k, spec.size_px) <= MAX_OVERLAP for k in kept):
             kept.append(candidate)
     return kept
