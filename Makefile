@@ -68,8 +68,8 @@ soak: venv ## Run the long fault tests
 	$(BIN)/python -m pytest -q --durations=10 -m "soak and not torch" --timeout=7200
 
 .PHONY: bench
-bench: venv ## Run every benchmark in tests/bench; each prints ratios
-	@for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
+bench: venv ## Measure speed against plain code for the same question; read the ratios
+	$(BIN)/mediasieve bench spectral
 
 .PHONY: lint
 lint: venv ## Check style, types, import rules and what is generated from code
@@ -88,8 +88,8 @@ schemas: venv ## Write the JSON Schemas again from the models
 requirements: ## Lock pyproject.toml again; UPGRADE=--upgrade moves to newer versions
 	@test -x $(BIN)/uv || { echo "no $(BIN)/uv: run 'make venv' first" >&2; exit 1; }
 	$(UV_COMPILE) pyproject.toml -o requirements/base.txt
-	$(UV_COMPILE) pyproject.toml --extra embedded --extra dev -o requirements/dev.txt
-	$(UV_COMPILE) pyproject.toml --extra embedded --extra dev --extra torch -o requirements/torch.txt
+	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra dev -o requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra dev --extra torch -o requirements/torch.txt
 	$(UV_COMPILE) pyproject.toml --extra torch -o requirements/cuda.txt
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt
 

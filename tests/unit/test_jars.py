@@ -135,7 +135,7 @@ def test_the_checked_in_lock_names_one_version_of_kafka() -> None:
 
 def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert jars.default_directory() == Path("/somewhere/mediasieve/kafka-4.4.0")
+    assert jars.default_directory() == Path(f"/somewhere/mediasieve/kafka-{jars.KAFKA_VERSION}")
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/home/me")
-    assert jars.default_directory() == Path("/home/me/.cache/mediasieve/kafka-4.4.0")
+    assert jars.default_directory() == Path(f"/home/me/.cache/mediasieve/kafka-{jars.KAFKA_VERSION}")

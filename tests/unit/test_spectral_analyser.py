@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 
 from pipeline.detection.spectral import features
-from pipeline.detection.spectral.analyser import SpectralAnalyser
+from pipeline.detection.spectral.analyser import DELIVERY_SHIFT, SpectralAnalyser, _canonical_copy
 from pipeline.detection.spectral.reference import SpectralReference
-from tests.support.spectral_images import decoded, power_law, small_reference, with_grid
+from pipeline.media.decode import DecodedImage, bt601_luma
+from pipeline.media.encode import rescale
+from tests.support.spectral_images import coloured, decoded, facts, power_law, small_reference, with_grid
 
 _OTHER_PROCESS = """
-from tests.support.spectral_images import power_law
+from tests.support.spectral_images import coloured, power_law
 from pipeline.detection.spectral import features
-print([v.hex() for v in features.measure(power_law(160, 256)).values.values()])
+luma = power_law(160, 256)
+print([v.hex() for v in features.measure(luma, coloured(luma)).values.values()])
 """
 
 
@@ -72,6 +75,70 @@ def test_not_applicable_has_no_score_at_all(analyser: SpectralAnalyser, luma: np
     assert analysis.features == analysis.top_features(5) == ()
 
 
+def test_an_image_without_colour_is_scored_by_its_luma(analyser: SpectralAnalyser) -> None:
+    image = decoded(power_law(128, 128, seed=99))
+    grey = replace(image, rgb=np.repeat(image.rgb[..., 1:2], 3, axis=2))
+
+    of_colour = {
+        name: contribution
+        for name, contribution in zip(features.NAMES, analyser.analyse(grey).contributions, strict=True)
+        if name in features.COLOUR
+    }
+
+    assert set(of_colour.values()) == {0.0}
+    assert analyser.analyse(image).contributions != analyser.analyse(grey).contributions
+
+
+def test_an_enlargement_is_a_flag_and_no_evidence(analyser: SpectralAnalyser) -> None:
+    rgb = rescale(coloured(power_law(128, 128, seed=99)), 2.0)
+    luma = bt601_luma(rgb)
+    image = DecodedImage(rgb, luma, facts(luma))
+
+    analysis = analyser.analyse(image)
+
+    assert analysis.upscaled
+    assert analysis.flags == ("enlarged",)
+    assert not analyser.analyse(decoded(power_law(256, 256))).upscaled
+
+
+def test_delivery_is_scored_only_when_asked(analyser: SpectralAnalyser) -> None:
+    image = decoded(power_law(128, 128, seed=99))
+
+    plain, checked = analyser.analyse(image), analyser.analyse(image, delivery=True)
+
+    assert plain.delivery_sensitive is None
+    assert checked.delivery_sensitive is not None
+    assert (checked.score, checked.features) == (plain.score, plain.features)
+    assert analyser.analyse(decoded(power_law(100, 100)), delivery=True).delivery_sensitive is None
+
+
+def test_a_score_that_re_encoding_moves_is_delivery_sensitive(analyser: SpectralAnalyser) -> None:
+    noisy = power_law(128, 128, seed=99) + np.random.default_rng(0).normal(0, 12, (128, 128)).astype(np.float32)
+    canonical = analyser._analyse(_canonical_copy(decoded(noisy))).score
+    own = analyser.analyse(decoded(noisy), delivery=True)
+
+    assert own.score is not None
+    assert canonical is not None
+    assert own.delivery_sensitive == (abs(own.score - canonical) > DELIVERY_SHIFT)
+
+
+def test_the_canonical_copy_is_a_jpeg_of_the_same_size() -> None:
+    copied = _canonical_copy(decoded(power_law(128, 160)))
+
+    assert (copied.facts.format, copied.facts.jpeg_quality, copied.facts.lossless) == ("jpeg", 90, False)
+    assert copied.rgb.shape == (128, 160, 3)
+    assert copied.luma == pytest.approx(bt601_luma(copied.rgb))
+
+
+def test_the_deviation_is_from_the_strata_median_curve(analyser: SpectralAnalyser) -> None:
+    analysis = analyser.analyse(decoded(power_law(128, 128, seed=99)))
+
+    assert analysis.measurement is not None
+    assert analysis.radial_deviation is not None
+    assert analysis.radial_deviation == pytest.approx(analysis.measurement.radial - analysis.radial_band[2])
+    assert analyser.analyse(decoded(power_law(100, 100))).radial_deviation is None
+
+
 def test_top_features_are_the_farthest_from_the_middle(analyser: SpectralAnalyser) -> None:
     analysis = analyser.analyse(decoded(power_law(128, 128, seed=98)))
     distances = [abs((f.percentile or 0.0) - 50) for f in analysis.top_features(len(features.NAMES))]
@@ -93,7 +160,8 @@ def test_analysing_changes_nothing(analyser: SpectralAnalyser) -> None:
 
 
 def test_features_are_bit_equal_in_another_process() -> None:
-    here = [value.hex() for value in features.measure(power_law(160, 256)).values.values()]
+    luma = power_law(160, 256)
+    here = [value.hex() for value in features.measure(luma, coloured(luma)).values.values()]
 
     other = subprocess.run(
         [sys.executable, "-c", _OTHER_PROCESS],

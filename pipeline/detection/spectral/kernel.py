@@ -1,16 +1,19 @@
 """Power spectra on a half plane, and their means over annuli and sectors.
 
-A real image has a Hermitian spectrum, so `rfft2` keeps columns 0 ... N/2. Columns 0 and N/2 stand for
-themselves and all others for two, hence the weights 1/2, 1, ..., 1, 1/2. Pixels are float32, sums float64.
-Index tables are cached by shape and read-only; nothing else is kept between calls.
+A real image has a Hermitian spectrum, so columns 0 ... N/2 hold all of it. Columns 0 and N/2 stand for
+themselves and all others for two, hence the weights 1/2, 1, ..., 1, 1/2. Pixels are float32 (float64 is taken
+too, for checks), sums over bins float64. Tables are cached by shape and read-only. Work arrays of each thread are
+kept and written over by its next call, because fresh ones cost as much in page faults as the work on them.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from math import gcd
+from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
@@ -18,6 +21,9 @@ import scipy.fft
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+Pixels: TypeAlias = npt.NDArray[np.floating[Any]]
+"""float32 in the pipeline, float64 in checks of precision."""
+Complex: TypeAlias = npt.NDArray[np.complexfloating[Any, Any]]
 
 RADIAL_BINS = 64
 """Annuli from 0 to 0.5 cycles/px, each 1/128 wide."""
@@ -29,10 +35,15 @@ ANGULAR_RANGE = (0.1, 0.5)
 """Frequencies in cycles/px that the angular profile averages over."""
 
 GRID = 16
-"""Harmonic points lie at multiples of 1/16 cycle/px on both axes."""
+"""Sides are multiples of 16, so that k/16 cycle/px is a sample of the spectrum."""
 
 MAX_SIDE_PX = 1024
-_TABLE_SHAPES = 32
+MIN_FOLDED_PX = 256
+_SIXTEENTHS = (*range(1, 11), 12, 15, 16, 18, 20, 24, 25, 27, 30, 32, 36, 40, 48, 50, 54, 60, 64)
+"""Analysed sides in sixteens of pixels: only factors 2, 3, 5 (and 7 when tiny), because a transform of
+16 x 61 takes five times as long as one of 16 x 64; and those that `folds` can halve or more from 512 on."""
+_TABLE_SHAPES = 64
+_WINDOW_SHAPES = 16  # up to 4 MiB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,43 +54,85 @@ class Profiles:
     angular: Float64
 
 
-def analysed_area(luma: Float32) -> Float32:
-    """A view of the native pixels that are analysed: the centre, at most 1024 a side, cut to multiples of 16.
+def area_slices(height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of the analysed area: the centre, at most 1024 a side, cut to a fast multiple of 16."""
+    rows, columns = _analysed_side(height), _analysed_side(width)
+    top, left = (height - min(height, MAX_SIDE_PX)) // 2, (width - min(width, MAX_SIDE_PX)) // 2
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def analysed_area(luma: Pixels) -> Pixels:
+    """A view of the native pixels that are analysed.
 
     `luma` is float32 (H, W); never resized, because resizing moves every spectral trace.
     """
-    height, width = luma.shape
-    rows, columns = min(height, MAX_SIDE_PX), min(width, MAX_SIDE_PX)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    return luma[top : top + rows // GRID * GRID, left : left + columns // GRID * GRID]
+    return luma[area_slices(*luma.shape)]
 
 
-def cross_difference(field: Float32) -> Float32:
-    """|x[y,x] + x[y+1,x+1] - x[y,x+1] - x[y+1,x]|, same shape as the input, last row and column 0.
+def folds(side: int) -> int:
+    """In how many parts of at least 256 px, multiples of 16, an analysed side can be cut."""
+    sixteenths = side // GRID
+    whole = [n for n in range(1, side // MIN_FOLDED_PX + 1) if sixteenths % n == 0]
+    return max(whole, default=1)
 
-    Source: the residual of Synthbuster (Bammey 2023). It removes what varies along one axis only.
+
+def scratch(name: str, shape: tuple[int, int], dtype: npt.DTypeLike) -> Pixels:
+    """This thread's work array of that name, of undefined content; valid until it is asked for again."""
+    size = shape[0] * shape[1]
+    key = (name, np.dtype(dtype).char)
+    buffer = _work.arrays.get(key)
+    if buffer is None or buffer.size < size:
+        buffer = _work.arrays[key] = np.empty(size, dtype)
+    return buffer[:size].reshape(shape)
+
+
+def _windowed(field: Pixels) -> Pixels:
+    rows, columns = field.shape
+    windowed = scratch("windowed", (rows, columns), field.dtype)
+    np.multiply(field, window(rows, columns, field.dtype.char), out=windowed)
+    return windowed
+
+
+def _half_plane(field: Pixels, shape: tuple[int, int], parts: tuple[int, int]) -> Complex:
+    """Transform of a windowed, folded field of `shape` px without its weighted mean, complex, in scratch."""
+    height, width = field.shape
+    # OpenCV packs real spectra: (re, im) pairs from column 1 on. One spare column in front aligns the pairs.
+    pairs = scratch("pairs", (height, width + 2), field.dtype)
+    cv2.dft(field, pairs[:, 1 : width + 1])
+    _unpack_column(pairs[:, 1], pairs[:, :2])
+    _unpack_column(pairs[:, width], pairs[:, width:])
+    plane: Complex = pairs.view(np.complex64 if field.dtype == np.float32 else np.complex128)
+    _remove_mean(plane, *shape, parts)
+    return plane
+
+
+def power_spectrum(field: Pixels, parts: tuple[int, int] = (1, 1)) -> Pixels:
+    """Half-plane power abs(F)^2 / sum(w^2) of the windowed field without its mean, (H/py, W/(2 px) + 1).
+
+    White noise of variance v gives a mean power of v. With `parts` (py, px) it is the whole field's power at every
+    py-th and px-th frequency, exactly, for the price of a transform of one part (the parts are added up before it):
+    a grid of period 16 keeps its full height. Both sides must be even multiples of the parts.
     """
-    residual = np.zeros_like(field)
-    columns = field[:, :-1] - field[:, 1:]
-    np.abs(columns[:-1] - columns[1:], out=residual[:-1, :-1])
-    return residual
+    return folded_power(folded(_windowed(field), parts), (field.shape[0], field.shape[1]), parts)
 
 
-def power_spectrum(field: Float32) -> Float32:
-    """Half-plane power abs(F)^2 / sum(w^2) of the mean-free, Hann-windowed field.
+def folded(windowed: Pixels, parts: tuple[int, int]) -> Pixels:
+    """The sum of the (py, px) parts of a field, (H/py, W/px), in its own memory, which is written over."""
+    high, wide = windowed.shape[0] // parts[0], windowed.shape[1] // parts[1]
+    for part in range(1, parts[0]):
+        windowed[:high] += windowed[part * high : (part + 1) * high]
+    stacked = windowed[:high]
+    for part in range(1, parts[1]):
+        stacked[:, :wide] += stacked[:, part * wide : (part + 1) * wide]
+    return stacked[:, :wide]
 
-    Float32 (H, W) to float32 (H, W/2 + 1); white noise of variance v gives a mean power of v.
-    """
-    rows, columns = _hann(field.shape[0]), _hann(field.shape[1])
-    windowed = field - np.float32(field.mean(dtype=np.float64))
-    windowed *= rows[:, None]
-    windowed *= columns[None, :]
-    spectrum = scipy.fft.rfft2(windowed, workers=1, overwrite_x=True)
-    power = np.square(spectrum.real)
-    power += np.square(spectrum.imag)
-    power *= np.float32(1.0 / (np.square(rows, dtype=np.float64).sum() * np.square(columns, dtype=np.float64).sum()))
-    result: Float32 = power
-    return result
+
+def folded_power(field: Pixels, shape: tuple[int, int], parts: tuple[int, int]) -> Pixels:
+    """The power spectrum from a field of `shape` px that was multiplied by `window` and folded already."""
+    squares = _squares(_half_plane(field, shape, parts))
+    power: Pixels = squares[:, ::2] + squares[:, 1::2]
+    power *= squares.dtype.type(1.0 / _window_energy(*shape))
+    return power
 
 
 def column_weights(columns: int) -> Float32:
@@ -89,40 +142,53 @@ def column_weights(columns: int) -> Float32:
     return weights
 
 
-def profiles(power: Float32) -> Profiles:
-    """Exact full-plane means of a half-plane power spectrum (H, W/2 + 1); corners left out."""
-    index, counts = _polar_table(*power.shape)
-    weighted = power * column_weights(power.shape[1])
-    sums = np.bincount(index, weights=weighted.ravel(), minlength=counts.size).reshape(counts.shape)
-    low, high = (round(f * 2 * RADIAL_BINS) for f in ANGULAR_RANGE)
+def cell_power(field: Pixels, parts: tuple[int, int] = (1, 1)) -> Pixels:
+    """Weighted sums of the half-plane power over cells, the Nyquist column left out; `parts` as in `power_spectrum`.
+
+    A cell spans 1 x 1, 2 x 2 or 4 x 4 frequencies for sides from 16, 512 and 1024 px on (by axis), so that
+    about 256 x 128 cells remain whatever the size. With parts the size is that of one part.
+    """
+    squares = _squares(_half_plane(folded(_windowed(field), parts), (field.shape[0], field.shape[1]), parts))
+    rows, columns = squares.shape[0], squares.shape[1] - 2
+    squares[:, :2] *= squares.dtype.type(0.5)
+    cells: Pixels = squares[:, :-2]
+    for halving in range(_halvings(rows)):
+        halved = scratch(f"halved {halving}", (cells.shape[0] // 2, columns), cells.dtype)
+        cells = np.add(cells[::2], cells[1::2], out=halved)
+    for _ in range(_halvings(columns) + 1):  # once more: real and imaginary parts
+        cells = cells[:, ::2] + cells[:, 1::2]
+    cells *= cells.dtype.type(1.0 / _window_energy(*field.shape))
+    return cells
+
+
+def cell_weights(rows: int, columns: int) -> Float64:
+    """How many weighted frequencies each cell of a field of (rows, columns) px holds, (R, C)."""
+    high, wide = 1 << _halvings(rows), 1 << _halvings(columns)
+    weights = np.full((rows // high, columns // 2 // wide), float(high * wide))
+    weights[:, 0] -= 0.5 * high
+    return weights
+
+
+def profiles(cells: Pixels, shape: tuple[int, int]) -> Profiles:
+    """Full-plane means of the cells of a field of `shape` px; corners left out. Cells count by their centre."""
+    index, counts, low, high = _polar_table(*shape)
+    sums = np.bincount(index, weights=cells.ravel(), minlength=counts.radial.size * ANGULAR_BINS)
+    sums = sums.reshape(counts.radial.size, ANGULAR_BINS)
     with np.errstate(invalid="ignore", divide="ignore"):
-        radial = sums[:RADIAL_BINS].sum(axis=1) / counts[:RADIAL_BINS].sum(axis=1)
-        angular = sums[low:high].sum(axis=0) / counts[low:high].sum(axis=0)
+        radial = sums.sum(axis=1)[:RADIAL_BINS] / counts.radial[:RADIAL_BINS]
+        angular = sums[low:high].sum(axis=0) / counts.angular
     return Profiles(radial, angular)
 
 
-def log_magnitude_plane(power: Float32) -> Float32:
+def log_magnitude_plane(power: Pixels) -> Pixels:
     """log1p of the magnitude on the full, centred plane (H, W), frequency 0 at (H/2, W/2)."""
     half = np.log1p(np.sqrt(power) * np.float32(np.sqrt(power.shape[0] * (power.shape[1] - 1) * 2)))
     mirrored = np.roll(half[::-1], 1, axis=0)[:, -2:0:-1]
-    plane: Float32 = np.fft.fftshift(np.concatenate([half, mirrored], axis=1))
+    plane: Pixels = np.fft.fftshift(np.concatenate([half, mirrored], axis=1))
     return plane
 
 
-def peak_ratios(power: Float32) -> tuple[Float64, Int64]:
-    """Power at every harmonic point over the median of its 13 x 13 neighbourhood without the inner 3 x 3.
-
-    Returns the ratios (P,) and each point's order, 2, 4, 8 or 16: the denominator of its frequencies.
-    The square root is taken, so that the ratio is one of magnitudes.
-    """
-    points, neighbours, orders = _harmonic_table(*power.shape)
-    flat = power.ravel()
-    around = np.median(flat[neighbours], axis=1).astype(np.float64)
-    floor = 1e-9
-    return np.sqrt((flat[points].astype(np.float64) + floor) / (around + floor)), orders
-
-
-def axis_autocorrelation(power: Float32) -> tuple[Float64, Float64]:
+def axis_autocorrelation(power: Pixels) -> tuple[Float64, Float64]:
     """Autocorrelation along x and along y at lags 0 ... N/2, 1 at lag 0.
 
     The circular autocorrelation on an axis is the inverse transform of the power summed over the other axis.
@@ -130,7 +196,59 @@ def axis_autocorrelation(power: Float32) -> tuple[Float64, Float64]:
     along_x = power.sum(axis=0, dtype=np.float64)
     along_y = power.sum(axis=1, dtype=np.float64) - 0.5 * (power[:, 0] + power[:, -1])
     along_y = along_y + np.roll(along_y[::-1], 1)
-    return _normalised(scipy.fft.irfft(along_x)), _normalised(scipy.fft.ifft(along_y).real)
+    return _normalised(scipy.fft.irfft(along_x)), _normalised(scipy.fft.irfft(along_y[: along_y.size // 2 + 1]))
+
+
+@lru_cache(maxsize=_TABLE_SHAPES)
+def hann(size: int) -> Float64:
+    """The periodic Hann window; its transform is N/2 at 0, -N/4 at +-1 and 0 elsewhere."""
+    window: Float64 = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+    window.flags.writeable = False
+    return window
+
+
+class _Work(threading.local):
+    def __init__(self) -> None:
+        self.arrays: dict[tuple[str, str], Pixels] = {}
+
+
+_work = _Work()
+
+
+def _analysed_side(side: int) -> int:
+    sixteenths = min(side, MAX_SIDE_PX) // GRID
+    return GRID * max((n for n in _SIXTEENTHS if n <= sixteenths), default=0)
+
+
+def _halvings(side: int) -> int:
+    return 2 if side >= 1024 else int(side >= 512)
+
+
+def _unpack_column(packed: Pixels, pairs: Pixels) -> None:
+    """Column 0 or N/2, itself the spectrum of a real sequence: re 0, re 1, im 1, ..., re N/2 becomes N pairs."""
+    column = packed.copy()
+    size, half = column.size, column.size // 2
+    pairs[0] = column[0], 0
+    pairs[half] = column[-1], 0
+    real, imaginary = column[1:-1:2], column[2:-1:2]
+    pairs[1:half, 0], pairs[1:half, 1] = real, imaginary
+    pairs[size - 1 : half : -1, 0], pairs[size - 1 : half : -1, 1] = real, -imaginary
+
+
+def _remove_mean(plane: Complex, rows: int, columns: int, parts: tuple[int, int]) -> None:
+    """Subtract the window's own spectrum, which has 3 x 3 samples, times the window-weighted mean."""
+    mean = float(plane[0, 0].real) / (0.25 * rows * columns)
+    lobe_y = ((0, 0.5), (1, -0.25), (-1, -0.25)) if parts[0] == 1 else ((0, 0.5),)
+    lobe_x = ((0, 0.5), (1, -0.25)) if parts[1] == 1 else ((0, 0.5),)
+    for y, weight_y in lobe_y:
+        for x, weight_x in lobe_x:
+            plane[y, x] -= mean * rows * columns * weight_y * weight_x
+
+
+def _squares(plane: Complex) -> Pixels:
+    parts: Pixels = plane.view(np.float32 if plane.dtype == np.complex64 else np.float64)
+    squares: Pixels = np.square(parts, out=parts)
+    return squares
 
 
 def _normalised(correlation: Float64) -> Float64:
@@ -139,56 +257,36 @@ def _normalised(correlation: Float64) -> Float64:
     return result
 
 
-@lru_cache(maxsize=_TABLE_SHAPES)
-def _hann(size: int) -> Float32:
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
-    window.flags.writeable = False
-    return window
+def _window_energy(rows: int, columns: int) -> float:
+    return 0.375 * rows * 0.375 * columns  # the sum of squares of a periodic Hann window is 3 N / 8
+
+
+@lru_cache(maxsize=_WINDOW_SHAPES)
+def window(rows: int, columns: int, dtype: str) -> Pixels:
+    """The two-dimensional Hann window, (rows, columns) of that dtype character."""
+    weights: Pixels = np.outer(hann(rows), hann(columns)).astype(dtype)
+    weights.flags.writeable = False
+    return weights
 
 
 @lru_cache(maxsize=_TABLE_SHAPES)
-def _polar_table(rows: int, columns: int) -> tuple[npt.NDArray[np.uint16], Float64]:
-    """Flat index radial * 16 + angular of every half-plane sample, and the weight of each bin (65, 16)."""
-    fy = np.fft.fftfreq(rows).astype(np.float32)[:, None]
-    fx = np.fft.rfftfreq(2 * (columns - 1)).astype(np.float32)[None, :]
-    radial = np.minimum(np.hypot(fy, fx) * (2 * RADIAL_BINS), RADIAL_BINS).astype(np.uint16)
-    sector = np.floor(np.arctan2(fy, fx) * (ANGULAR_BINS / np.pi) + 0.5).astype(np.int16) % ANGULAR_BINS
-    index = (radial * ANGULAR_BINS + sector.astype(np.uint16)).ravel()
-    weights = np.broadcast_to(column_weights(columns), (rows, columns)).ravel()
-    bins = (RADIAL_BINS + 1) * ANGULAR_BINS
-    counts = np.bincount(index, weights=weights, minlength=bins).astype(np.float64)
+def _polar_table(rows: int, columns: int) -> tuple[Int64, Profiles, int, int]:
+    """Flat index radial * 16 + angular of every cell, the weights of the bins, the angular profile's annuli."""
+    fx, fy = cell_frequencies(rows, columns)
+    radial = np.minimum(np.hypot(fy, fx) * (2 * RADIAL_BINS), RADIAL_BINS).astype(np.int64)
+    sector = np.floor(np.arctan2(fy, fx) * (ANGULAR_BINS / np.pi) + 0.5).astype(np.int64) % ANGULAR_BINS
+    index = (radial * ANGULAR_BINS + sector).ravel()
+    counts = np.bincount(index, cell_weights(rows, columns).ravel(), (RADIAL_BINS + 1) * ANGULAR_BINS)
     counts = counts.reshape(RADIAL_BINS + 1, ANGULAR_BINS)
-    index.flags.writeable = counts.flags.writeable = False
-    return index, counts
-
-
-def harmonic_points() -> list[tuple[int, int, int]]:
-    """(m, n, order) of the half plane's distinct points m/16 (vertical), n/16 (horizontal), without 0."""
-    half = GRID // 2
-    return [
-        (m, n, GRID // gcd(m, n, GRID))
-        for n in range(half + 1)
-        for m in range(-half, half)
-        if not (n in (0, half) and -half < m < 0) and (m, n) != (0, 0)
-    ]
-
-
-@lru_cache(maxsize=_TABLE_SHAPES)
-def _harmonic_table(rows: int, columns: int) -> tuple[Int64, Int64, Int64]:
-    """Flat half-plane indices of the points (P,) and of their neighbours (P, 160), and the orders (P,)."""
-    width = 2 * (columns - 1)
-    listed = np.array(harmonic_points(), dtype=np.int64)
-    offsets = np.array([(y, x) for y in range(-6, 7) for x in range(-6, 7) if max(abs(y), abs(x)) > 1])
-    centre_y, centre_x = listed[:, 0] * (rows // GRID), listed[:, 1] * (width // GRID)
-
-    def flat(y: Int64, x: Int64) -> Int64:
-        mirrored = (x < 0) | (x > width // 2)
-        y, x = np.where(mirrored, -y, y) % rows, np.where(mirrored, -x, x) % width
-        return y * columns + x
-
-    points = flat(centre_y, centre_x)
-    neighbours = flat(centre_y[:, None] + offsets[:, 0], centre_x[:, None] + offsets[:, 1])
-    orders = listed[:, 2].copy()
-    for table in (points, neighbours, orders):
+    low, high = (round(f * 2 * RADIAL_BINS) for f in ANGULAR_RANGE)
+    totals = Profiles(counts.sum(axis=1), counts[low:high].sum(axis=0))
+    for table in (index, totals.radial, totals.angular):
         table.flags.writeable = False
-    return points, neighbours, orders
+    return index, totals, low, high
+
+
+def cell_frequencies(rows: int, columns: int) -> tuple[Float64, Float64]:
+    """Centres of the cells of a field of (rows, columns) px in cycles/px: horizontal (1, C), vertical (R, 1)."""
+    vertical = np.fft.fftfreq(rows).reshape(-1, 1 << _halvings(rows)).mean(axis=1)[:, None]
+    horizontal = np.fft.rfftfreq(columns)[:-1].reshape(-1, 1 << _halvings(columns)).mean(axis=1)[None, :]
+    return horizontal, vertical

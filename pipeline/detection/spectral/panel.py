@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.detection.spectral import features, kernel, strata
+from pipeline.detection.spectral import features, kernel, residuals, strata
 from pipeline.detection.spectral.analyser import SpectralAnalysis
-from pipeline.detection.spectral.kernel import Float32, Float64
+from pipeline.detection.spectral.kernel import Float64, Pixels
 
 if TYPE_CHECKING:
     from pipeline.media.decode import DecodedImage
@@ -55,7 +55,7 @@ def render_panel(image: DecodedImage, analysis: SpectralAnalysis) -> bytes:
     if analysis.measurement is None:
         _text(draw, (60, 120), "Too small for a spectrum.", 18)
     else:
-        _spectrum(canvas, draw, analysis.measurement.power, strata.masks_jpeg_grid(analysis.stratum))
+        _spectrum(canvas, draw, kernel.power_spectrum(area), strata.masks_jpeg_grid(analysis.stratum))
         _residual(canvas, draw, area)
     if analysis.measurement is not None and analysis.not_applicable is None:
         _radial_curve(draw, analysis.measurement.radial, analysis.radial_band)
@@ -65,7 +65,7 @@ def render_panel(image: DecodedImage, analysis: SpectralAnalysis) -> bytes:
     return buffer.getvalue()
 
 
-def _spectrum(canvas: Image.Image, draw: ImageDraw.ImageDraw, power: Float32, masked: bool) -> None:
+def _spectrum(canvas: Image.Image, draw: ImageDraw.ImageDraw, power: Pixels, masked: bool) -> None:
     plane = _pooled(kernel.log_magnitude_plane(power))
     low, high = (float(v) for v in np.percentile(plane, [1.0, 99.8]))
     left, top = SPECTRUM_XY
@@ -103,11 +103,11 @@ def _frequency_ticks(draw: ImageDraw.ImageDraw) -> None:
         _text(draw, (left - 8, top + position), f"{f:g}", 13, anchor="rm")
 
 
-def _residual(canvas: Image.Image, draw: ImageDraw.ImageDraw, area: Float32) -> None:
+def _residual(canvas: Image.Image, draw: ImageDraw.ImageDraw, area: Pixels) -> None:
     """Local mean of the cross-difference, on a log scale, over the dimmed image."""
     scale = MAP_PX / max(area.shape)
     size = (max(1, round(area.shape[1] * scale)), max(1, round(area.shape[0] * scale)))
-    residual = kernel.cross_difference(area)[:-1, :-1]
+    residual = residuals.cross_difference(area)[:-1, :-1]
     local = cv2.boxFilter(residual, -1, (15, 15), borderType=cv2.BORDER_REFLECT)
     energy = cv2.resize(np.log(local + np.float32(0.1)), size, interpolation=cv2.INTER_AREA)
     grey = cv2.resize(area, size, interpolation=cv2.INTER_AREA)
@@ -180,6 +180,8 @@ def _numbers(draw: ImageDraw.ImageDraw, analysis: SpectralAnalysis) -> None:
     else:
         lines.append(("P(synthetic)", f"{analysis.score:.3f} at prior 0.5"))
         lines.append(("p-value", f"{analysis.p_value:.3f} if a photograph"))
+    if analysis.flags:
+        lines.append(("Flags", ", ".join(analysis.flags)))
     for label, value in lines:
         _text(draw, (x, y), label, 15, _GREY)
         _text(draw, (x + 104, y), value, 15)
@@ -210,15 +212,15 @@ def _colour_bar(
     _text(draw, (xy[0] + 44, xy[1] - 4), unit, 12, _GREY, anchor="rd")
 
 
-def _pooled(plane: Float32) -> Float32:
+def _pooled(plane: Pixels) -> Pixels:
     """To MAP_PX square; the maximum of each cell where it shrinks, so that a single bright point survives."""
     rows, columns = (max(1, -(-side // MAP_PX)) for side in plane.shape)
-    widest: Float32 = cv2.dilate(plane, np.ones((rows, columns), np.uint8))
-    resized: Float32 = cv2.resize(widest, (MAP_PX, MAP_PX), interpolation=cv2.INTER_NEAREST)
+    widest: Pixels = cv2.dilate(plane, np.ones((rows, columns), np.uint8))
+    resized: Pixels = cv2.resize(widest, (MAP_PX, MAP_PX), interpolation=cv2.INTER_NEAREST)
     return resized
 
 
-def _inferno(values: Float32, low: float, high: float) -> npt.NDArray[np.uint8]:
+def _inferno(values: Pixels, low: float, high: float) -> npt.NDArray[np.uint8]:
     """RGB uint8 (H, W, 3) of values (H, W) between low and high."""
     levels = np.clip((values - low) * (255.0 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
     coloured: npt.NDArray[np.uint8] = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)

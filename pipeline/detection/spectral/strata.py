@@ -23,7 +23,10 @@ ANY_LOSSY = "lossy"
 
 
 def codec_bucket(facts: MediaFacts) -> str:
-    """Codec and quality bucket. A JPEG-in-TIFF or a JPEG without a quality estimate is `lossy_unknown`."""
+    """Codec and quality bucket. A JPEG-in-TIFF or a JPEG without a quality estimate is `lossy_unknown`.
+
+    Lossy WebP is one bucket: its quality is not among the facts.
+    """
     if facts.lossless:
         return LOSSLESS
     if facts.format == "webp":

@@ -1,0 +1,63 @@
+"""What `mediasieve bench spectral` prints; how fast anything is, is no test."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.detection.spectral import kernel
+from pipeline.evaluation.power_law import coloured, power_law
+from pipeline.media.encode import encode
+from workers import spectral_bench
+from workers.cli.bench import app
+
+
+def test_every_input_and_step_has_a_row_with_both_ratios() -> None:
+    result = CliRunner().invoke(app, ["spectral", "--size", "128", "--rounds", "1", "--processes", "0", "--json"])
+
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["input"], row["step"]) for row in rows] == [
+        (source, step) for source in ("luma", "png", "jpeg") for step in ("seed", "naive", "kernel", "features")
+    ]
+    for row in rows:
+        assert row["size_px"] == 128
+        assert row["rounds"] == 1
+        assert row["median_ms"] > 0
+        assert row["per_seed"] > 0
+        assert row["per_naive"] > 0
+    naive = [row["per_naive"] for row in rows if row["step"] == "naive"]
+    assert naive == [1.0, 1.0, 1.0]
+
+
+def test_people_get_a_table() -> None:
+    result = CliRunner().invoke(app, ["spectral", "--size", "128", "--rounds", "1", "--processes", "0"])
+
+    assert result.exit_code == 0, result.output
+    assert "per_naive" in result.output
+    assert "features" in result.output
+
+
+def test_both_codes_see_the_same_spectrum() -> None:
+    """The plain code's radial means fall along the same curve, so that both do the same job."""
+    luma = power_law(256, 256)
+
+    radial, angular = spectral_bench.naive_profiles(luma)
+    ours = spectral_bench.kernel_profiles(luma).radial
+
+    # The radius of 256 px comes in steps of 1/256 cycles/px, that of the annuli in 1/128.
+    pairs = radial[: 2 * kernel.RADIAL_BINS].reshape(-1, 2).mean(axis=1)
+    assert np.corrcoef(pairs[2:], 0.5 * np.log(ours)[2:])[0, 1] > 0.99
+    assert angular.size == 181
+
+
+@pytest.mark.parametrize("step", ["seed", "naive", "kernel", "features"])
+@pytest.mark.parametrize("name", ["png", "jpeg"])
+def test_bytes_reach_every_step(step: str, name: str) -> None:
+    codec, quality = spectral_bench.FORMATS[name]
+    data = encode(coloured(power_law(128, 128)), codec, quality)
+
+    assert spectral_bench.from_bytes(step, data) is not None
