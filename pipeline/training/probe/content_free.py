@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.detection.calibration import Floats
 from pipeline.evaluation.metrics import roc_auc
 from pipeline.training.probe.discriminant import Examples, balanced, fit
-from pipeline.training.probe.pair_features import PairFeatures
+from pipeline.training.probe.pair_store import PairFeatures
 from pipeline.training.splits import FOLDS, REAL_FOLDS
 
 RIDGE = 1.0

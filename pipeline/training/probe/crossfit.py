@@ -26,7 +26,7 @@ from pipeline.training.probe.discriminant import (
     fit,
     logistic_fit,
 )
-from pipeline.training.probe.pair_features import PairFeatures
+from pipeline.training.probe.pair_store import PairFeatures
 from pipeline.training.splits import FOLDS, REAL_FOLDS, SplitRow, fold_of_family
 
 Ints = npt.NDArray[np.int64]
@@ -139,6 +139,8 @@ def train(channel: Channel, images: Images, recipe: Recipe, held_out: Sequence[i
     """Heads by ridge or penalty, trained without these folds and without every source that appears in them."""
     absent = np.isin(images.fold, held_out) | (images.fold < 0)
     absent |= np.isin(images.source, images.source[np.isin(images.fold, held_out) & ~images.packaged])
+    if images.unusable is not None:
+        absent |= images.unusable
     parts = [_examples(channel.views[view], images, recipe, ~absent & ~images.packaged) for view in recipe.views] + [
         _examples(channel.views[view], images, recipe, ~absent) for view in recipe.thumbnail_views
     ]

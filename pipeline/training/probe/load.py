@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.training.dataset import Labelled, read_manifest
 from pipeline.training.probe.crossfit import Channel, Images
 from pipeline.training.probe.embed import load
-from pipeline.training.probe.pair_features import PairFeatures
+from pipeline.training.probe.pair_store import PairFeatures
 from pipeline.training.splits import SplitManifest, build
 
 

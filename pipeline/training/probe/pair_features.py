@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,6 +21,7 @@ from pipeline.training.decoders import load_tiny_directory
 from pipeline.training.degrade import STAGES, DegradeSettings
 from pipeline.training.pairs import PairSampler, PairSettings, Reconstruct
 from pipeline.training.probe.embed import SPECTRAL, embedder_of
+from pipeline.training.probe.pair_store import PairFeatures
 from pipeline.training.upsamplers import load_upsamplers
 
 DECODER_UNITS = {"taesd": "SD1/2", "taesdxl": "SDXL", "taesd3": "SD3", "taef1": "FLUX", "taef2": "FLUX.2"}
@@ -38,26 +38,6 @@ DEGRADATIONS: dict[str, DegradeSettings] = {
 
 Embed: TypeAlias = Callable[[Pixels], npt.NDArray[np.floating[Any]]]
 """uint8 (N, S, S, 3) to features (N, D)."""
-
-
-@dataclass(frozen=True, slots=True)
-class PairFeatures:
-    """Of P pairs: `real`, `synthetic` and `matched` (softened photograph, a negative), float16 or float32 (P, D).
-
-    `unit` (P,) is the decoder family, `source` (P,) the photograph's collection.
-    """
-
-    real: npt.NDArray[np.floating[Any]]
-    synthetic: npt.NDArray[np.floating[Any]]
-    matched: npt.NDArray[np.floating[Any]]
-    unit: npt.NDArray[np.str_]
-    source: npt.NDArray[np.str_]
-
-    @classmethod
-    def load(cls, path: Path) -> PairFeatures:
-        """Read what `main` wrote."""
-        with np.load(path, allow_pickle=False) as archive:
-            return cls(**{name: archive[name] for name in cls.__dataclass_fields__})
 
 
 def compute(sampler: PairSampler, count: int, embedders: Mapping[str, Embed]) -> dict[str, PairFeatures]:

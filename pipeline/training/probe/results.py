@@ -27,7 +27,7 @@ from pipeline.training.probe.crossfit import Channel, CrossFit, Images, crossfit
 from pipeline.training.probe.embed import SPECTRAL
 from pipeline.training.probe.held_out import STAGES, VIEW_CODECS, HeldOut, held_out, score_rows, spectral_logits
 from pipeline.training.probe.load import Study
-from pipeline.training.probe.pair_features import PairFeatures
+from pipeline.training.probe.pair_store import PairFeatures
 from pipeline.training.splits import FOLDS
 
 VIEWS = tuple(VIEW_CODECS)
