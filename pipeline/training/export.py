@@ -10,11 +10,13 @@ import onnxruntime as ort
 
 from pipeline.detection.classifier.backends.onnx import INPUT, OUTPUT
 from pipeline.media.encode import Pixels
-from pipeline.training.backbone import HALF_PRECISION_FROM, required
+from pipeline.training.backbone import required
 from pipeline.training.networks import CropsToLogits, Normalisation
 from pipeline.training.probe.views import rng_of
 
 MAX_LOGIT_GAP = 1e-3
+HALF_PRECISION_FROM = 1024
+"""Initialisers of at least so many values are stored as float16; they are computed in float32."""
 OPSET = 17
 
 Storage = Literal["half", "single"]

@@ -29,7 +29,7 @@ from pipeline.training.spectral_reference import build
 from pipeline.training.splits import FINAL, assign
 
 ALPHA = 0.05
-REPEATS = 3
+REPEATS = 5
 """Of the cross-fit, each with another division into folds and parts; the rates are averaged."""
 
 SOURCE_FOLDS = 5

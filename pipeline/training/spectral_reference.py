@@ -63,7 +63,9 @@ def build(
     photographs = copies[_real(rows)[copies.image]]
     last = photographs[_parts(rows, photographs, SEED)[photographs.image] == SECOND_RANKING]
     for name, stratum in fitted.items():
-        fitted[name] = _held_against(name, stratum, last)
+        fitted[name] = replace(
+            _held_against(name, stratum, last), generated=_alike(name, stratum, copies[~_real(rows)[copies.image]])
+        )
     for codec in (*strata.CODECS, strata.ANY_LOSSY):
         alike = copies[copies.kind == ALIKE]
         alike = one_lossy_codec_each(alike) if codec == strata.ANY_LOSSY else alike[alike.codec == codec]
@@ -132,14 +134,24 @@ def _held_against(name: str, stratum: StratumReference, photographs: Copies) -> 
     New families are held against these, because their samples are treated alike; a stratum without such copies keeps
     the delivered ones.
     """
-    codec, _, size = name.partition("/")
-    here = photographs[(photographs.kind == ALIKE) & _serves(photographs, codec)]
-    here = here if size == strata.ANY_SIZE else here[here.size == size]
-    here = here[one_copy_each(here.image, SEED)]
+    here = _one_alike_each(name, photographs)
     if len(here) < photographs_needed(ALPHA):
         return stratum
-    z = standardised(here.values[:, columns(codec)], stratum.median, stratum.scale)
-    return replace(stratum, held_out=as_stored(z), held_out_photograph=here.image.astype(np.float64))
+    number = here.image.astype(np.float64)
+    return replace(stratum, held_out=_alike(name, stratum, photographs), held_out_photograph=number)
+
+
+def _alike(name: str, stratum: StratumReference, copies: Copies) -> Float64:
+    here = _one_alike_each(name, copies)
+    values = here.values[:, columns(name.partition("/")[0])]
+    return as_stored(standardised(values, stratum.median, stratum.scale))
+
+
+def _one_alike_each(name: str, copies: Copies) -> Copies:
+    codec, _, size = name.partition("/")
+    here = copies[(copies.kind == ALIKE) & _serves(copies, codec)]
+    here = here if size == strata.ANY_SIZE else here[here.size == size]
+    return here[one_copy_each(here.image, SEED)]
 
 
 def _serves(copies: Copies, codec: str) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -63,6 +65,18 @@ def test_samples_that_are_photographs_are_refused(reference: SpectralReference) 
         else:
             accepted += 1
     assert accepted <= 2
+
+
+def test_photographs_of_one_kind_that_would_hide_known_generators_are_refused(reference: SpectralReference) -> None:
+    known = generated(200, 9)
+    weights = np.zeros(FEATURES)
+    weights[:6] = 0.5
+    stratum = replace(reference.strata[STRATUM], weights=weights, generated=known)
+    collection = 0.3 * photographs(60, 8)
+    collection[:, :6] -= 0.7
+
+    with pytest.raises(few_shot.FamilyRefused, match="the AUC of known generated images falls from"):
+        few_shot.add_family(SpectralReference({STRATUM: stratum}), "camera", {STRATUM: collection})
 
 
 def test_what_is_no_image_is_refused(reference: SpectralReference) -> None:

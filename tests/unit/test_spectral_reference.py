@@ -175,6 +175,7 @@ def test_pickles_are_refused(reference: SpectralReference, tmp_path: Path) -> No
         ({"lossless/any.intercept": np.array(np.nan)}, "not finite"),
         ({"lossless/any.calibration": np.zeros(0)}, "calibration"),
         ({"lossless/any.neighbours": np.zeros((4, 3), np.float32)}, "neighbours` has shape"),
+        ({"lossless/any.generated": np.zeros((0, 3), np.float32)}, "generated` has shape"),
         ({"lossless/any.feature_ranks": np.zeros((30, 1))}, "feature_ranks` has shape"),
     ],
 )

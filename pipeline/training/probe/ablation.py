@@ -23,7 +23,7 @@ from pipeline.training.probe.discriminant import RIDGES
 from pipeline.training.probe.load import Study
 from pipeline.training.splits import FOLDS
 
-LITE0, LITE2 = "efficientnet_lite0", "efficientnet_lite2"
+LITE0 = "efficientnet_lite0"
 POOLED = 1280
 DEGRADED = ("q90", "high", "resized", "low")
 SHIPPED = Recipe("degraded views, worst inner fold", DEGRADED, worst_fold=True)
@@ -56,8 +56,6 @@ IDEAS = (
     Idea("7", Recipe("and decoder pairs, 30 %", DEGRADED, pair_share=0.3, worst_fold=True)),
     Idea("7+4", Recipe("decoder pairs and thumbnails", DEGRADED, ("thumbnail",), pair_share=0.3, worst_fold=True)),
     Idea("11", Recipe("and spectral features beside", ("q90",), worst_fold=True), (LITE0, "spectral")),
-    Idea("10", Recipe("EfficientNet-Lite2 instead", DEGRADED, worst_fold=True), (LITE2,)),
-    Idea("10", Recipe("Lite0 and Lite2 side by side", DEGRADED, worst_fold=True), (LITE0, LITE2)),
     Idea("control", Recipe("content only: 48 px and back", ("content",)), test="content"),
 )
 """In the order tried."""
@@ -140,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = []
     for idea in IDEAS:
         views = {*idea.recipe.views, *idea.recipe.thumbnail_views, idea.test}
-        if LITE2 not in idea.backbones and idea.test != "content":
+        if idea.test != "content":
             views.add("thumbnail")
         channel = study.joined(idea.backbones, sorted(views))
         if idea.recipe.pair_share:
