@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.detection.calibration import Floats
+from pipeline.detection.calibration import Bools, Floats
 from pipeline.evaluation.metrics import roc_auc
 from pipeline.training.probe.discriminant import Examples, balanced, fit
 from pipeline.training.probe.pair_store import PairFeatures
@@ -43,10 +43,14 @@ class ContentFree:
         return min(self.auc.values())
 
 
-def content_free(pairs: PairFeatures) -> ContentFree:
-    """Leave one decoder family and one fold of photographs out, train on the rest, score the pairs of both."""
+def content_free(pairs: PairFeatures, *, softened: bool = True) -> ContentFree:
+    """Leave one decoder family and one fold of photographs out, train on the rest, score the pairs of both.
+
+    `softened` adds photographs softened to the reconstruction's PSNR as negatives in training, so that blur alone is
+    no evidence.
+    """
     fold = np.array([REAL_FOLDS[source] for source in pairs.source])
-    auc, softened, count = {}, {}, {}
+    auc, against, count = {}, {}, {}
     for family in np.unique(pairs.unit).tolist():
         scores: list[tuple[Floats, Floats, Floats]] = []
         for number in range(FOLDS):
@@ -54,19 +58,21 @@ def content_free(pairs: PairFeatures) -> ContentFree:
             train = (pairs.unit != family) & (fold != number)
             if not test.any():
                 continue
-            (head,) = fit(_examples(pairs, train), (RIDGE,))
+            (head,) = fit(_examples(pairs, train, softened), (RIDGE,))
             real, made, blurred = (
                 head.logits(side[test].astype(np.float32)) for side in (pairs.real, pairs.synthetic, pairs.matched)
             )
             centre = float(np.median(real))  # one head a fold: only differences within it can be pooled
             scores.append((real - centre, made - centre, blurred - centre))
         real, made, blurred = (np.concatenate(side) for side in zip(*scores, strict=True))
-        auc[family], softened[family], count[family] = roc_auc(real, made), roc_auc(blurred, made), len(made)
-    return ContentFree(auc, softened, count)
+        auc[family], against[family], count[family] = roc_auc(real, made), roc_auc(blurred, made), len(made)
+    return ContentFree(auc, against, count)
 
 
-def _examples(pairs: PairFeatures, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Examples:
-    sides = ((pairs.real, False, "photograph "), (pairs.matched, False, "softened "), (pairs.synthetic, True, ""))
+def _examples(pairs: PairFeatures, rows: Bools, softened: bool) -> Examples:
+    sides = [(pairs.real, False, "photograph "), (pairs.synthetic, True, "")]
+    if softened:
+        sides.append((pairs.matched, False, "softened "))
     x = np.concatenate([side[rows].astype(np.float32) for side, _, _ in sides])
     label = np.concatenate([np.full(int(rows.sum()), made) for _, made, _ in sides])
     names = [np.char.add(kind, (pairs.unit if made else pairs.source)[rows].astype(str)) for _, made, kind in sides]

@@ -24,7 +24,7 @@ from pipeline.training.spectral_head import fit_head
 from pipeline.training.spectral_reference import head_columns
 from pipeline.training.splits import FOLDS
 
-VIEW_CODECS = {"png": strata.LOSSLESS, "q90": strata.JPEG_85, "q75": strata.JPEG_70, "thumbnail": strata.WEBP}
+VIEW_CODECS = {"png": strata.LOSSLESS, "q90": strata.JPEG_85, "thumbnail": strata.WEBP}
 """View -> the codec bucket that its crops fall into."""
 
 HEADLINE = "q90"
