@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
-from pipeline.detection.spectral.artifact_maps import maps
 from pipeline.detection.spectral.kernel import Float32
 from pipeline.media.decode import bt601_luma
 from pipeline.media.encode import Pixels
+from pipeline.training.artifact_maps import maps
 from pipeline.training.backbone import required
 from pipeline.training.dataset import Labelled, read_manifest, read_pixels
 from pipeline.training.decoders import load_tiny_directory

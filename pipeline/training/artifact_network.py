@@ -15,7 +15,7 @@ import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.detection.calibration import Bools, Floats
-from pipeline.detection.spectral.artifact_maps import SHAPE
+from pipeline.training.artifact_maps import SHAPE
 from pipeline.training.backbone import required
 from pipeline.training.export import MAX_LOGIT_GAP, OPSET, ExportRefused
 from pipeline.training.probe.views import rng_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.detection.spectral.artifact_maps import CHANNELS, SHAPE, maps, neighbour_residual
+from pipeline.training.artifact_maps import CHANNELS, SHAPE, maps, neighbour_residual
 
 
 def noise(size=(256, 256), seed=0):

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the [torch] extra")
 
-from pipeline.detection.spectral.artifact_maps import SHAPE
 from pipeline.evaluation.metrics import roc_auc
+from pipeline.training.artifact_maps import SHAPE
 from pipeline.training.artifact_network import MapExamples, NetworkSettings, export, image_logits, train
 from pipeline.training.export import ExportRefused
 

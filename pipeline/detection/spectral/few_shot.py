@@ -34,6 +34,10 @@ NULL_DRAWS = 39
 """Sets of photographs that are tried as if they were samples: the largest AUC among them is what luck can do."""
 
 OPERATING_FPR = 0.1
+MAX_KNOWN_LOSS = 0.02
+"""How much the AUC between known generated images and photographs may fall: photographs of one camera or collection
+are as coherent as a family, and would hide what is known."""
+
 MAX_CLIPPED_SHARE = 0.25
 """Share of a median sample's features beyond `MAX_Z`; more is no image of the kinds that were measured."""
 
@@ -57,7 +61,8 @@ class Gate:
     with the family made of the other samples; `luck` the largest `new_auc` that as many photographs reached in the
     samples' place, of `NULL_DRAWS` draws.
     `old_fpr` and `new_fpr` of each half of those photographs at a cut for `OPERATING_FPR`, and by an offset, from the
-    other half; `new_fpr_lower` the lower 95 % Clopper-Pearson limit. `clipped_share` of the median sample's features.
+    other half; `new_fpr_lower` the lower 95 % Clopper-Pearson limit. `*_known_auc`
+    of known generated images, NaN where there are none. `clipped_share` of the median sample's features.
     """
 
     samples: int
@@ -68,6 +73,8 @@ class Gate:
     old_fpr: float
     new_fpr: float
     new_fpr_lower: float
+    old_known_auc: float
+    new_known_auc: float
     clipped_share: float
 
     def failures(self) -> list[str]:
@@ -83,6 +90,10 @@ class Gate:
             found.append(
                 f"the false positive rate rises from {self.old_fpr:.3f} to {self.new_fpr:.3f} (lower limit"
                 f" {self.new_fpr_lower:.3f}) where {OPERATING_FPR:.3f} is meant"
+            )
+        if self.old_known_auc - self.new_known_auc > MAX_KNOWN_LOSS:
+            found.append(
+                f"the AUC of known generated images falls from {self.old_known_auc:.3f} to {self.new_known_auc:.3f}"
             )
         if self.clipped_share > MAX_CLIPPED_SHARE:
             found.append(f"{self.clipped_share:.0%} of the features of the median sample are out of range: no images")
@@ -145,7 +156,8 @@ class _Trial:
 
     `old`, `new` (n,): share of the third part's photographs that score lower than each sample, by the reference
     and by that with the family made of the other samples. `photographs_old`, `photographs_new` (t,): their logits.
-    `lucky`: the mean of `new` for each draw of photographs.
+    `lucky`: the mean of `new` for each draw of photographs. `known`: AUC of known generated images, before and after;
+    NaN where the reference holds none.
     """
 
     direction: FamilyDirection
@@ -154,6 +166,7 @@ class _Trial:
     photographs_old: Float64
     photographs_new: Float64
     lucky: list[float]
+    known: tuple[float, float]
 
     @classmethod
     def of(cls, stratum: StratumReference, z: Float64, draws: Sequence[Float64]) -> _Trial:
@@ -167,7 +180,13 @@ class _Trial:
         old_photographs = logits_of(photographs, stratum)
         lucky = [_lucky_auc(stratum, np.isin(stratum.held_out_photograph, drawn), axes, temperature) for drawn in draws]
         old, new = _placements(stratum, z, photographs, axes, temperature)
-        return cls(direction, old, new, old_photographs, logits_of(photographs, _with(stratum, direction)), lucky)
+        changed = _with(stratum, direction)
+        new_photographs = logits_of(photographs, changed)
+        known = (
+            _auc(old_photographs, logits_of(stratum.generated, stratum)),
+            _auc(new_photographs, logits_of(stratum.generated, changed)),
+        )
+        return cls(direction, old, new, old_photographs, new_photographs, lucky, known)
 
 
 def _draws(strata: Sequence[StratumReference], samples: int) -> list[Float64]:
@@ -260,6 +279,10 @@ def _share_below(photographs: Float64, samples: Float64) -> Float64:
     return (lower + upper) / (2.0 * ordered.size)
 
 
+def _auc(photographs: Float64, generated: Float64) -> float:
+    return float(_share_below(photographs, generated).mean()) if generated.size else float("nan")
+
+
 def _gate(trials: Mapping[str, _Trial], z: Mapping[str, Float64]) -> Gate:
     old = np.mean([trial.old for trial in trials.values()], axis=0)
     new = np.mean([trial.new for trial in trials.values()], axis=0)
@@ -276,6 +299,8 @@ def _gate(trials: Mapping[str, _Trial], z: Mapping[str, Float64]) -> Gate:
         old_fpr=old_fpr,
         new_fpr=new_fpr,
         new_fpr_lower=_lower_limit(new_fpr, photographs // 2),
+        old_known_auc=float(np.mean([trial.known[0] for trial in trials.values()])),
+        new_known_auc=float(np.mean([trial.known[1] for trial in trials.values()])),
         clipped_share=float(clipped),
     )
 

@@ -78,6 +78,7 @@ def fit_stratum(values: Float64, radial: Float64, photograph: Int64, parts: Int6
         calibration=np.zeros(1),
         held_out=as_stored(second),
         held_out_photograph=photograph[(part == SECOND_RANKING) & ranked_copy].astype(np.float64),
+        generated=np.zeros((0, values.shape[1])),
         quantiles=np.percentile(values, QUANTILE_LEVELS, axis=0),
         radial_band=np.percentile(radial, BAND_LEVELS, axis=0),
         weights=np.zeros(values.shape[1]),

@@ -27,7 +27,7 @@ BAND_LEVELS = np.array([5.0, 25.0, 50.0, 75.0, 95.0])
 _REQUIRED = tuple(f"{codec}/{strata.ANY_SIZE}" for codec in (*strata.CODECS, strata.ANY_LOSSY))
 _FAMILY = "families"
 _BUILD_ANEW = "build it anew with pipeline.training.spectral_reference"
-_ROWS = {"neighbours": NEIGHBOURS, "held_out": 1}
+_ROWS = {"neighbours": NEIGHBOURS, "held_out": 1, "generated": 0}
 _COLUMNS = ("mahalanobis_ranks", "neighbour_ranks", "calibration", "held_out_photograph")
 _SCALARS = ("intercept", "prior", "family_offset", "photographs")
 
@@ -56,6 +56,7 @@ class StratumReference:
     values of the features for which `independent` (F,) is 1.
     Third part: `calibration` (t,), sorted -ln of the combined p-value; `held_out` (h, F), photographs that new families
     are held against, standardised, and their numbers `held_out_photograph` (h,), the same in all strata.
+    `generated` (g, F): standardised images of known generators, which a new family must not hide; g may be 0.
     All parts: `quantiles` (9, F) at `QUANTILE_LEVELS`; `radial_band` (5, 64) at `BAND_LEVELS`; `photographs` ().
     The head: `weights` (F,) and `intercept` (), the calibrated logit of P(synthetic) at `prior` ().
     `families`: evidence for single generator families, by name; `family_offset` () is taken off the logit with them.
@@ -73,6 +74,7 @@ class StratumReference:
     calibration: Float64
     held_out: Float64
     held_out_photograph: Float64
+    generated: Float64
     quantiles: Float64
     radial_band: Float64
     weights: Float64
@@ -228,5 +230,5 @@ def _float_array(path: Path, key: str, arrays: Arrays, dtype: type[np.floating])
 
 
 def _check_shape(path: Path, key: str, array: Float64, expected: tuple[int, ...]) -> None:
-    if array.shape != expected or array.size == 0:
+    if array.shape != expected or (array.size == 0 and array.shape[:1] != (0,)) or expected == (0,):
         raise SpectralReferenceError(f"{path}: `{key}` has shape {array.shape}, expected {expected}; {_BUILD_ANEW}")

@@ -8,7 +8,6 @@ read. Windows of 64 px still hold every k/64 cycle/px, so every k/8 and k/16.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import scipy.fft
 
 from pipeline.detection.spectral import kernel
@@ -40,7 +39,7 @@ def maps(luma: Float32) -> Float32:
     if min(luma.shape) < WINDOW_PX:
         raise ValueError(f"luma: {luma.shape[1]}x{luma.shape[0]} px is below {WINDOW_PX} px; such a crop has no maps")
     fields = (luma, cross_difference(luma), neighbour_residual(luma))
-    found = np.log(np.stack([_mean_power(field) for field in fields]) + np.float32(_FLOOR))
+    found: Float32 = np.log(np.stack([_mean_power(field) for field in fields]) + np.float32(_FLOOR))
     found -= found.mean(axis=(1, 2), keepdims=True)
     found /= np.maximum(found.std(axis=(1, 2), keepdims=True), np.float32(_SMALLEST_SPREAD))
     return found
@@ -49,7 +48,8 @@ def maps(luma: Float32) -> Float32:
 def neighbour_residual(luma: Float32) -> Float32:
     """Each 2 x 2 block minus its first pixel (Tan et al. 2024), float32, cut to even sides."""
     even = luma[: luma.shape[0] // 2 * 2, : luma.shape[1] // 2 * 2]
-    return even - np.repeat(np.repeat(even[::2, ::2], 2, axis=0), 2, axis=1)
+    residual: Float32 = even - np.repeat(np.repeat(even[::2, ::2], 2, axis=0), 2, axis=1)
+    return residual
 
 
 def _mean_power(field: Float32) -> Float32:
@@ -59,5 +59,6 @@ def _mean_power(field: Float32) -> Float32:
     weights = kernel.window(*size, "f")
     means = np.tensordot(windows, weights, 2) / weights.sum()
     spectra = scipy.fft.rfft2((windows - means[:, None, None]) * weights)
-    power: npt.NDArray[np.float32] = (np.square(spectra.real) + np.square(spectra.imag)).mean(axis=0)
-    return power / np.square(weights).sum()
+    power: Float32 = (np.square(spectra.real) + np.square(spectra.imag)).mean(axis=0)
+    power /= np.square(weights).sum()
+    return power
