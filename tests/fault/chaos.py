@@ -26,8 +26,9 @@ from pipeline.streaming.kafka.config import GroupProtocol, KafkaSettings
 from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from schemas.topics import Topic
 from schemas.types import StageName
+from tests.fault.autopsy import autopsy
 from tests.fault.inputs import environment, ingest, make_bundle, make_media, make_sends, publish
-from tests.fault.processes import Strike, Verification, Worker, Workers, shuffled
+from tests.fault.processes import NoVerdict, Strike, Verification, Worker, Workers, shuffled
 from tests.fault.worker import ALL_HOOKS, IN_TRANSACTION
 from tests.support.kafka import create_topics
 
@@ -181,7 +182,7 @@ def storm_over(broker: EmbeddedKafka, storm: Storm, home: Path) -> dict[str, Any
         visitors.leave()
         _settle(storm, supervisor, verification)
         drained = workers.drain()
-        code, verdict = verification.verdict()
+        code, verdict = _judge(verification, workers, broker)
         took_s = time.monotonic() - started_s
         hooks = workers.hooks()
     return {
@@ -247,6 +248,14 @@ def _settle(storm: Storm, supervisor: Supervisor, verification: Verification) ->
         if time.monotonic() - changed_s > storm.quiet_s:
             return
         time.sleep(0.2)
+
+
+def _judge(verification: Verification, workers: Workers, broker: EmbeddedKafka) -> tuple[int, dict[str, Any]]:
+    """Exit code and verdict; where there is none, the error says what the logs know of it."""
+    try:
+        return verification.verdict()
+    except NoVerdict as error:
+        raise AssertionError(f"{error}\n{autopsy(error.open, workers.started, broker.log_paths)}") from error
 
 
 def main() -> int:

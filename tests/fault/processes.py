@@ -116,6 +116,14 @@ class Workers:
         return sum((w.hooks for w in self.started), Counter())
 
 
+class NoVerdict(AssertionError):
+    """The verifier gave up; `open` are the transactions that it waited for."""
+
+    def __init__(self, said: str, open_transactions: Sequence[dict[str, Any]]) -> None:
+        super().__init__(said)
+        self.open = open_transactions
+
+
 class Verification:
     """The verifier's process."""
 
@@ -165,11 +173,16 @@ class Verification:
         return time.monotonic() - started_s
 
     def verdict(self, timeout_s: float = 150.0) -> tuple[int, dict[str, Any]]:
-        """End the reading; exit code and verdict."""
+        """End the reading; exit code and verdict.
+
+        Raises:
+            NoVerdict: it ended without one.
+        """
         self._stdin.close()
         code = self._process.wait(timeout_s)
         last = self.lines[-1] if self.lines else {}
-        assert "verdict" in last, self._log.read_text()
+        if "verdict" not in last:
+            raise NoVerdict(self._log.read_text(), last.get("open", []))
         return code, last["verdict"]
 
 

@@ -1,4 +1,4 @@
-"""A commit after the broker's death ends in time, one way or the other."""
+"""A commit after a broker's death ends in time, one way or the other, and what was committed stays committed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import time
 from collections.abc import Collection, Mapping
 
 import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exports, unmarked
 
 from pipeline.streaming.clock import Deadline, SystemClock
 from pipeline.streaming.kafka.config import KafkaSettings
 from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from pipeline.streaming.kafka.source import KafkaSource
 from pipeline.streaming.kafka.transaction import KafkaTransaction
-from pipeline.streaming.transport import CommitAborted, CommitPoint, OutcomeUnknown, TopicPartition
+from pipeline.streaming.transport import CommitAborted, CommitPoint, OutcomeUnknown, OutRecord, TopicPartition
 from schemas.topics import Topic
+from tests.fault.verifier import Reader, settled_ends
 from tests.support.kafka import create_topics
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.kafka]
 
@@ -80,3 +85,35 @@ def test_offsets_go_through_after_the_coordinator_died() -> None:
         assert point.note == "after"
         source.close()
         ledger.close()
+
+
+@pytest.mark.timeout(240)
+def test_a_commit_outlives_the_death_of_the_only_leader() -> None:
+    """The coordinator must keep the end of a transaction until the partition is back.
+
+    Kafka 4.3 and 4.4 drop it (KAFKA-20734): the record stays invisible, and so do all that come after it.
+    """
+    with EmbeddedKafka(brokers=3) as cluster:
+        settings = KafkaSettings(bootstrap=cluster.bootstrap)
+        admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+        admin.create_topics([NewTopic("single", 1, replica_assignment=[[3]])])["single"].result()
+
+        def before_the_commit(hook: str) -> None:
+            if hook == "offsets_sent":
+                cluster.kill(2)
+                wait_until(lambda: leader_of(admin, "single") == -1, 60.0, "the partition has no leader")
+
+        ledger = KafkaTransaction(settings.transactional_producer("outlives"), before_the_commit)
+        ledger.open()
+        member = Consumer(settings.consumer("group")).consumer_group_metadata()
+        ledger.commit([OutRecord("single", b"key", b"kept")], {}, member, Deadline(SystemClock(), 120.0))
+        cluster.restart(2)
+        ends, _ = settled_ends(cluster.bootstrap, [KafkaPartition("single", 0)])
+        reader = Reader(cluster.bootstrap, ["single"], "read_committed")
+        assert [message.value() for message in reader.until(ends)] == [b"kept"]
+        reader.close()
+        ledger.close()
+
+
+def leader_of(admin: AdminClient, topic: str) -> int:
+    return int(admin.list_topics(topic, timeout=20.0).topics[topic].partitions[0].leader)

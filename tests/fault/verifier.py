@@ -17,6 +17,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from confluent_kafka import (
     Consumer,
     IsolationLevel,
     KafkaError,
+    KafkaException,
     Message,
     TopicPartition,
 )
@@ -34,6 +36,12 @@ TOPICS = ("decisions.pass", "decisions.escalate", "decisions.block", "media.dead
 DEAD_LETTER_HEADER = "mediasieve-dead-letter"
 OPEN_TRANSACTION_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 60.0
+READ_OPEN_S = 5.0
+OPEN_RECORDS_SHOWN = 5
+LEADER_MOVES = (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
+
+Ends = dict[tuple[str, int], int]
+"""Topic and partition -> offset."""
 
 
 @dataclass
@@ -116,7 +124,7 @@ class Reader:
                 raise SystemExit(f"verifier cannot read: {error}")
         return found
 
-    def until(self, ends: dict[tuple[str, int], int]) -> Iterator[Message]:
+    def until(self, ends: Ends) -> Iterator[Message]:
         """Everything up to these end offsets."""
         deadline_s = time.monotonic() + READ_TIMEOUT_S
         while any(self._reached.get(tp, 0) < end for tp, end in ends.items()):
@@ -128,23 +136,73 @@ class Reader:
         self._consumer.close()
 
 
-def settled_ends(bootstrap: str, partitions: Sequence[TopicPartition]) -> tuple[dict[tuple[str, int], int], float]:
-    """End offsets once no transaction is open on any partition, and how long that took in seconds."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+def settled_ends(bootstrap: str, partitions: Sequence[TopicPartition]) -> tuple[Ends, float]:
+    """End offsets once no transaction is open on any partition, and how long that took in seconds.
+
+    Raises:
+        SystemExit: some transaction stays open; which one was printed as `open`.
+    """
     started_s = time.monotonic()
     while True:
-        stable = _ends(admin, partitions, IsolationLevel.READ_COMMITTED)
-        if stable == _ends(admin, partitions, IsolationLevel.READ_UNCOMMITTED):
+        stable, ends = _ends(bootstrap, partitions)
+        if ends and stable == ends:
             return stable, time.monotonic() - started_s
         if time.monotonic() - started_s > OPEN_TRANSACTION_TIMEOUT_S:
-            raise SystemExit(f"a transaction stayed open for {OPEN_TRANSACTION_TIMEOUT_S:.0f} s")
+            say(open=[open_transaction(bootstrap, tp, stable[tp], end) for tp, end in ends.items() if stable[tp] < end])
+            raise SystemExit(f"a transaction stayed open for {OPEN_TRANSACTION_TIMEOUT_S:.0f} s: {stable} of {ends}")
         time.sleep(0.3)
 
 
-def _ends(admin: AdminClient, partitions: Sequence[TopicPartition], level: Any) -> dict[tuple[str, int], int]:
+def _ends(bootstrap: str, partitions: Sequence[TopicPartition]) -> tuple[Ends, Ends]:
+    """Stable and real ends. Nothing while the client does not know yet which term of the leader it should ask for.
+
+    The client is a new one each time: one that has seen a leader's end keeps naming its term.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+    try:
+        stable = _ends_at(admin, partitions, IsolationLevel.READ_COMMITTED)
+        return stable, _ends_at(admin, partitions, IsolationLevel.READ_UNCOMMITTED)
+    except KafkaException as error:
+        if not error.args[0].retriable() and error.args[0].code() not in LEADER_MOVES:
+            raise
+        return {}, {}
+
+
+def _ends_at(admin: AdminClient, partitions: Sequence[TopicPartition], level: Any) -> Ends:
     asked = {TopicPartition(p.topic, p.partition): OffsetSpec.latest() for p in partitions}  # type: ignore[no-untyped-call]  # has no annotations
     found = admin.list_offsets(asked, isolation_level=level)
     return {(tp.topic, tp.partition): future.result().offset for tp, future in found.items()}
+
+
+def open_transaction(bootstrap: str, tp: tuple[str, int], stable: int, end: int) -> dict[str, Any]:
+    """Where readers wait, and the first records behind that place: the first of them is of the open transaction.
+
+    The client has no call for the producers of a partition; who wrote a record is found by its media id in the
+    workers' logs.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "verifier-never-commits",
+            "enable.auto.commit": False,
+            "isolation.level": "read_uncommitted",
+            "log_level": 2,
+        }
+    )
+    consumer.assign([TopicPartition(*tp, stable)])
+    records = [_facts(m) for m in consumer.consume(OPEN_RECORDS_SHOWN, READ_OPEN_S) if m.error() is None]
+    consumer.close()
+    return {"topic": tp[0], "partition": tp[1], "stable_end": stable, "end": end, "records": records}
+
+
+def _facts(message: Message) -> dict[str, Any]:
+    headers = {name: _text(value) for name, value in dict(message.headers() or ()).items()}
+    at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat()
+    return {"offset": message.offset(), "written_at": at, "key": _text(message.key()), "headers": headers}
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
 
 
 def stdin_ended() -> bool:
@@ -211,7 +269,7 @@ def progress(seen: Answers, sent: Counter[str]) -> dict[str, int]:
     }
 
 
-def read_again(bootstrap: str, topics: Sequence[str], ends: dict[tuple[str, int], int], isolation: str) -> Answers:
+def read_again(bootstrap: str, topics: Sequence[str], ends: Ends, isolation: str) -> Answers:
     """Everything once more, by a consumer that has seen nothing yet."""
     reader, seen = Reader(bootstrap, topics, isolation), Answers()
     for message in reader.until(ends):

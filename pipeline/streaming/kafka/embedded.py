@@ -52,6 +52,7 @@ _FOREIGN_JAVA_OPTIONS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS
 # Linux alone, and would also come when only the thread that called start() ends.
 _DIE_WITH_PARENT = 'exec 3<&0 </dev/null; { read -r line <&3 || kill -KILL $$; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
 
+# How a transaction ended after a crash, and markers that were given up, are told at INFO only.
 _LOG4J2 = """\
 rootLogger.level = WARN
 rootLogger.appenderRef.stdout.ref = STDOUT
@@ -59,6 +60,8 @@ appender.stdout.type = Console
 appender.stdout.name = STDOUT
 appender.stdout.layout.type = PatternLayout
 appender.stdout.layout.pattern = %d %p %m (%c)%n
+logger.transactions.name = kafka.coordinator.transaction
+logger.transactions.level = INFO
 """
 
 
@@ -169,6 +172,11 @@ class EmbeddedKafka:
     def pids(self) -> list[int]:
         """Process ids of the running brokers."""
         return [b.process.pid for b in self._brokers if b.process is not None and b.running]
+
+    @property
+    def log_paths(self) -> list[Path]:
+        """What each broker wrote, over all its starts."""
+        return [b.log_path for b in self._brokers]
 
     @property
     def _cluster_id_path(self) -> Path:

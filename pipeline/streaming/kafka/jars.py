@@ -18,7 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-KAFKA_VERSION = "4.4.0"
+# Not 4.3 or 4.4: there a coordinator takes a partition that has no leader for a deleted one and drops what ends a
+# transaction on it (KAFKA-20734). See docs/adr/0005-a-real-kafka-from-jars.md before changing it.
+KAFKA_VERSION = "4.2.2"
 
 # The `!` keeps log4j's parent pom from setting the versions of Kafka's own dependencies: without it the
 # resolver takes kafka-clients 3.9.1, and the broker cannot run.
