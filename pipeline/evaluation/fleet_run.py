@@ -86,6 +86,10 @@ class Exits:
         self.outcomes[f"{kind} {decision.outcome}"] += 1
         self.stages[f"{kind} {decision.stage_exited}"] += 1
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Plain dictionaries: `dataclasses.asdict` makes nonsense of a Counter before Python 3.12."""
+        return {"outcomes": dict(self.outcomes), "stages": dict(self.stages)}
+
 
 class FleetRun:
     """Publishes, reads, writes. The fleet's workers run elsewhere; `check` raises when one has ended."""
@@ -146,7 +150,7 @@ class FleetRun:
                 )
         finally:
             (out_dir / TIMES_FILE).write_text(json.dumps(asdict(self.progress)), encoding="utf-8")
-            (out_dir / FLEET_FILE).write_text(json.dumps(asdict(self.exits), indent=2), encoding="utf-8")
+            (out_dir / FLEET_FILE).write_text(json.dumps(self.exits.counts(), indent=2), encoding="utf-8")
         if self.progress.images == self.progress.refused:
             raise ScoresError(f"{dataset.root}: every image is in the bundle's training list; evaluate on others")
         part.rename(finished)

@@ -24,6 +24,7 @@ from schemas.topics import TOPICS, Topic
 from tests.support.fleet import clean_environment, command, command_line
 from tests.support.kafka import TIMEOUT_S, delete_topics
 from tests.support.mailbox import Mailbox
+from tests.support.pinned_bundle import make_pinned_bundle
 from tests.support.waiting import wait_until
 from workers.cli.main import app
 from workers.demo_media import make_demo_media
@@ -74,6 +75,7 @@ def _up(kafka: EmbeddedKafka, prefix: str, directory: Path) -> Iterator[tuple[su
         "MEDIASIEVE_CLASSIFIER__FETCH__FILE_ROOTS": orjson.dumps([str(directory)]).decode(),
         "MEDIASIEVE_CLASSIFIER__SANDBOX__WORKERS": "1",
         "MEDIASIEVE_SPECTRAL__PROCESSES": "1",
+        "MEDIASIEVE_BUNDLE": str(make_pinned_bundle(directory / "bundle")),
     }
     said = directory / "said.txt"
     with said.open("wb") as out:
@@ -186,7 +188,11 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _inspect(samples: Path, panels: Path, *options: str) -> dict[str, dict[str, Any]]:
     """Lines of `inspect --json` by file name."""
     paths = [samples / MADE, samples / PHOTO, samples / "folder", samples / "notes.txt"]
-    done = command_line("inspect", *map(str, paths), "--json", "--panels", str(panels), *options)
+    bundle = make_pinned_bundle(panels.with_name(f"{panels.name}-bundle"))
+    environment = {"MEDIASIEVE_BUNDLE": str(bundle)}
+    done = command_line(
+        "inspect", *map(str, paths), "--json", "--panels", str(panels), *options, environment=environment
+    )
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["path"] for row in rows] == [

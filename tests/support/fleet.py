@@ -19,6 +19,7 @@ from schemas.topics import Topic
 from schemas.types import StageName
 from tests.support.kafka import TIMEOUT_S, create_topics, delete_topics
 from tests.support.mailbox import Dead, Decided, Mailbox
+from tests.support.pinned_bundle import make_pinned_bundle
 from workers.fleet import Fleet
 
 LIMITED_SOURCE = "limited"
@@ -93,7 +94,7 @@ def running_fleet(
     replicas: Mapping[StageName, int],
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[LiveFleet]:
-    """Topics, workers, producer and mailbox; `directory` gets media, evidence and logs.
+    """Topics, workers, producer and mailbox; `directory` gets media, evidence, logs and the pinned bundle.
 
     One decoder and one spectral process keep a start short on a machine with few cores.
     """
@@ -111,6 +112,8 @@ def running_fleet(
         "MEDIASIEVE_SPECTRAL__PROCESSES": "1",
         **(settings or {}),
     }
+    if "MEDIASIEVE_BUNDLE" not in environment:
+        environment["MEDIASIEVE_BUNDLE"] = str(make_pinned_bundle(directory / "bundle"))
     mailbox = Mailbox(kafka.bootstrap, topics)
     try:
         with Fleet(replicas, environment, directory / "logs") as fleet:
