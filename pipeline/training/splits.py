@@ -64,7 +64,7 @@ class SplitRow(BaseModel):
 
 
 class SplitManifest(BaseModel):
-    """What was fixed before the first model was trained."""
+    """The rules, and where they put every image: to be fixed before a score is seen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

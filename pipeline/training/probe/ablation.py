@@ -2,7 +2,7 @@
 
     python -m pipeline.training.probe.ablation DATA [DATA ...] --split FILE --cache DIR --pairs FILE --out DIR
 
-Every row that is listed is printed, whatever it gave; the list is the count of configurations tried.
+Every row that is listed is printed, whatever it gave. What was tried outside this list is in the model card.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from pipeline.detection.calibration import Bools, Floats
 from pipeline.evaluation.metrics import fnr_at_fpr, roc_auc
-from pipeline.training.probe.crossfit import Channel, CrossFit, Images, Recipe, crossfit
+from pipeline.training.probe.crossfit import Channel, CrossFit, Recipe, crossfit, fold_scores
 from pipeline.training.probe.discriminant import RIDGES
 from pipeline.training.probe.load import Study
 from pipeline.training.splits import FOLDS
@@ -85,11 +84,11 @@ def run(study: Study, idea: Idea, channel: Channel) -> tuple[Result, CrossFit]:
     tests = (idea.test, "thumbnail") if "thumbnail" in channel.views and idea.test != "content" else (idea.test,)
     found = crossfit(channel, study.images, idea.recipe, tests, logistic=idea.logistic)
     images, logits = study.images, found.outer[idea.test]
-    points = [_fold(logits, images, fold, ~images.packaged) for fold in range(FOLDS)]
+    points = [fold_scores(logits, images, fold) for fold in range(FOLDS)]
     thumbnails: tuple[float, ...] = ()
     if "thumbnail" in tests:
         shown = images.packaged | ~images.synthetic
-        thumbnails = tuple(roc_auc(*_fold(found.outer["thumbnail"], images, f, shown)) for f in range(FOLDS))
+        thumbnails = tuple(roc_auc(*fold_scores(found.outer["thumbnail"], images, f, shown)) for f in range(FOLDS))
     result = Result(
         idea.number,
         idea.recipe.name,
@@ -101,11 +100,6 @@ def run(study: Study, idea: Idea, channel: Channel) -> tuple[Result, CrossFit]:
         thumbnails,
     )
     return result, found
-
-
-def _fold(logits: Floats, images: Images, fold: int, shown: Bools) -> tuple[Floats, Floats]:
-    rows = (images.fold == fold) & shown
-    return logits[rows & ~images.synthetic], logits[rows & images.synthetic]
 
 
 def table(results: Sequence[Result]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -174,6 +174,19 @@ def _pair_examples(pairs: PairFeatures, recipe: Recipe, held_out: Sequence[int],
     weight = balanced(joined.unit, joined.synthetic, 0.5)
     weight *= others * recipe.pair_share / (1.0 - recipe.pair_share) / weight.sum()
     return Examples(joined.x, joined.synthetic, joined.unit, weight)
+
+
+class Scores(NamedTuple):
+    """Of one fold: real (R,), synthetic (S,)."""
+
+    real: Floats
+    synthetic: Floats
+
+
+def fold_scores(scores: Floats, images: Images, fold: int, shown: Bools | None = None) -> Scores:
+    """Of the images shown, (M,); None: all but packaged ones, which have no place in the headline."""
+    rows = (images.fold == fold) & (~images.packaged if shown is None else shown)
+    return Scores(scores[rows & ~images.synthetic], scores[rows & images.synthetic])
 
 
 def _columns(features: Float32, recipe: Recipe) -> Float32:

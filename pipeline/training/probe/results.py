@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -23,7 +23,7 @@ from pipeline.evaluation.metrics import at_threshold, auc_interval, fnr_at_fpr, 
 from pipeline.evaluation.score_row import write_rows
 from pipeline.training.probe.ablation import IDEAS, LITE0, SHIPPED, run
 from pipeline.training.probe.content_free import content_free
-from pipeline.training.probe.crossfit import Channel, Images, crossfit, train
+from pipeline.training.probe.crossfit import Channel, Images, Scores, crossfit, fold_scores, train
 from pipeline.training.probe.embed import SPECTRAL
 from pipeline.training.probe.held_out import STAGES, VIEW_CODECS, HeldOut, held_out, score_rows, spectral_logits
 from pipeline.training.probe.load import Study
@@ -34,19 +34,6 @@ VIEWS = tuple(VIEW_CODECS)
 LICENSED = ("alexeygrigorev/clothing-dataset-small", "google/dreambooth")
 LICENSED_RIDGE = 1.0
 UNLICENSED_GENERATED = ("agwmon/MuDI", "AUTOMATIC1111/stable-diffusion-webui-feature-showcase")
-
-
-class Scores(NamedTuple):
-    """Of one fold: real (R,), synthetic (S,)."""
-
-    real: Floats
-    synthetic: Floats
-
-
-def fold_scores(scores: Floats, images: Images, fold: int) -> Scores:
-    """Without packaged images, which have no place in the headline."""
-    rows = (images.fold == fold) & ~images.packaged
-    return Scores(scores[rows & ~images.synthetic], scores[rows & images.synthetic])
 
 
 def stage_table(scores: Floats, inner: Sequence[Floats], images: Images) -> dict[str, Any]:
