@@ -130,8 +130,19 @@ def predict(table: Table, exits: Sequence[Exit], p12: Floats, policy: Policy, pr
 
 
 def blockable(p12: Floats, policy: Policy) -> Bools:
-    """Which images would be blocked at stage 3 by an MLLM that is as sure as it can be."""
-    return np.array([policy.may_block(_score(p)) for p in p12.tolist()], bool)
+    """Which images would be blocked at stage 3 by an MLLM that is as sure as it can be.
+
+    `Policy.may_block` rises with p12, so that one cut says the same of all.
+    """
+    scores = np.unique(p12[~np.isnan(p12)])
+    low, high = 0, scores.size
+    while low < high:
+        middle = (low + high) // 2
+        if policy.may_block(float(scores[middle])):
+            high = middle
+        else:
+            low = middle + 1
+    return p12 >= scores[low] if low < scores.size else np.zeros(p12.shape, bool)
 
 
 def _share(table: Table, chosen: Bools, prevalence: float) -> Share:

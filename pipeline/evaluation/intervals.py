@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,17 @@ CONFIDENCE = 0.95
 BOOTSTRAP_ROUNDS = 2000
 SEED = 0
 
+Ints: TypeAlias = npt.NDArray[np.integer]
 Statistic: TypeAlias = Callable[[Floats, Floats], float]
 """Value of a sample in which real image i counts real_weights[i] times and generated image j synthetic_weights[j]."""
+
+
+@runtime_checkable
+class Condensable(Protocol):
+    """A statistic that can be computed from the weights of clusters, without a look at every image."""
+
+    def by_cluster(self, real_cluster: Ints, cluster: Ints) -> Statistic | None:
+        """The statistic as a function of cluster weights, (R clusters,) and (S clusters,); None: not worth it."""
 
 
 Clusters: TypeAlias = Sequence[str] | npt.NDArray[np.integer]
@@ -88,8 +97,10 @@ def cluster_bootstrap(
         return None
     rng = np.random.default_rng(seed)
     values = np.empty(rounds)
+    condensed = statistic.by_cluster(real_index, index) if isinstance(statistic, Condensable) else None
     for number in range(rounds):
-        values[number] = statistic(_drawn(rng, len(real_names))[real_index], _drawn(rng, len(names))[index])
+        drawn = _drawn(rng, len(real_names)), _drawn(rng, len(names))
+        values[number] = condensed(*drawn) if condensed else statistic(drawn[0][real_index], drawn[1][index])
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.nanquantile(values, [tail, 1.0 - tail])
     return Interval(float(low), float(high))

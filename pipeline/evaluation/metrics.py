@@ -19,6 +19,9 @@ from scipy.special import ndtri
 from pipeline.detection.calibration import Bools, Floats
 from pipeline.evaluation.intervals import CONFIDENCE, Clusters, Interval, Rate, Statistic, cluster_bootstrap
 
+MAX_CLUSTER_PAIRS = 100_000_000
+"""Clusters of real images times generated images, up to which a table of clusters is faster than the images."""
+
 NO_SCORE = -np.inf
 """Of an image without a score; below every cut."""
 
@@ -125,21 +128,48 @@ def mean_ranks(scores: Floats) -> Floats:
     return ranks
 
 
-def weighted_auc(real: Floats, synthetic: Floats) -> Statistic:
-    """`roc_auc` as a statistic for `cluster_bootstrap`: sorted once, then linear in the images."""
-    pooled = np.concatenate([real, synthetic])
-    _, place = np.unique(pooled, return_inverse=True)
-    levels = int(place.max()) + 1 if place.size else 0
-    real_place, synthetic_place = place[: real.size], place[real.size :]
+class weighted_auc:  # noqa: N801 - called like the function that it stands for
+    """`roc_auc` as a statistic for `cluster_bootstrap`: sorted once, then linear in the images.
 
-    def statistic(real_weights: Floats, synthetic_weights: Floats) -> float:
-        below = np.bincount(real_place, real_weights, levels)
-        made = np.bincount(synthetic_place, synthetic_weights, levels)
+    With few clusters, `by_cluster` makes it linear in the pairs of clusters.
+    """
+
+    def __init__(self, real: Floats, synthetic: Floats) -> None:
+        """Scores (R,) and (S,)."""
+        _, place = np.unique(np.concatenate([real, synthetic]), return_inverse=True)
+        self._levels = int(place.max()) + 1 if place.size else 0
+        self._real, self._synthetic = place[: real.size], place[real.size :]
+
+    def __call__(self, real_weights: Floats, synthetic_weights: Floats) -> float:
+        """NaN when a class has no weight."""
+        below = np.bincount(self._real, real_weights, self._levels)
+        made = np.bincount(self._synthetic, synthetic_weights, self._levels)
         total = below.sum() * made.sum()
         area = made @ (np.cumsum(below) - below / 2.0)
         return float(area / total) if total else float("nan")
 
-    return statistic
+    def by_cluster(self, real_cluster: Ints, cluster: Ints) -> Statistic | None:
+        """The same of the clusters' weights, from the wins of every cluster over every other; None if they are many.
+
+        Args:
+            real_cluster: number of every real image's cluster, (R,), from 0.
+            cluster: the same of every generated image, (S,).
+        """
+        count, others = int(cluster.max()) + 1, int(real_cluster.max()) + 1
+        if others * self._synthetic.size > MAX_CLUSTER_PAIRS:
+            return None
+        wins = np.empty((others, count))
+        for number in range(others):
+            places = np.sort(self._real[real_cluster == number])
+            below, up_to = (np.searchsorted(places, self._synthetic, side) for side in ("left", "right"))
+            wins[number] = np.bincount(cluster, (below + up_to) / 2.0, count)
+        real_size, size = np.bincount(real_cluster), np.bincount(cluster)
+
+        def statistic(real_weights: Floats, weights: Floats) -> float:
+            total = float((real_weights @ real_size) * (weights @ size))
+            return float(real_weights @ wins @ weights) / total if total else float("nan")
+
+        return statistic
 
 
 def weighted_fnr(synthetic: Floats, threshold: float) -> Statistic:

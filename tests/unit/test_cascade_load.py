@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from pipeline.detection.policy import Policy
-from pipeline.evaluation.cascade_load import Exit
+from pipeline.detection.policy import Fusion, Policy
+from pipeline.evaluation.cascade_load import Exit, blockable
 from pipeline.evaluation.plan import Budgets, make_plan
 from pipeline.streaming.stage import Emit
 from schemas.decision import Decision, Mode, ReasonCode, Risk
@@ -57,3 +58,11 @@ def _way(faked: FakedSpectral, classifier: float) -> Exit:
         return Exit.ALONE if unmeasured else Exit.LOW_RISK
     assert unmeasured
     return Exit.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 2.0])
+def test_one_cut_says_what_the_policy_says_of_each(weight):
+    policy = Policy(version="t", fusion=Fusion(mllm_weight=weight))
+    scores = np.append(np.linspace(0.0, 1.0, 401), np.nan)
+    one_by_one = [policy.may_block(None if np.isnan(p) else float(p)) for p in scores]
+    assert blockable(scores, policy).tolist() == one_by_one

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
+from pipeline.evaluation import metrics
 from pipeline.evaluation.comparison import auc_difference, delong, mcnemar
 from pipeline.evaluation.intervals import Rate, cluster_bootstrap
 from pipeline.evaluation.metrics import (
@@ -202,3 +203,22 @@ def test_mcnemar_is_exact():
     assert found.p_value == pytest.approx(2 * (1 + 9) / 2**9)
     assert found.difference == pytest.approx(-7 / 50)
     assert mcnemar(wrong_a, wrong_a).p_value == 1.0
+
+
+def test_an_auc_by_clusters_is_the_auc_by_images():
+    rng = np.random.default_rng(1)
+    real, synthetic = rng.integers(0, 30, 400) / 30.0, rng.integers(5, 35, 300) / 30.0
+    real_cluster, cluster = rng.integers(0, 7, 400), rng.integers(0, 5, 300)
+    statistic = weighted_auc(real, synthetic)
+    condensed = statistic.by_cluster(real_cluster, cluster)
+    for _ in range(20):
+        w, v = (rng.integers(0, 3, count).astype(float) for count in (7, 5))
+        assert condensed(w, v) == pytest.approx(statistic(w[real_cluster], v[cluster]), abs=1e-12, nan_ok=True)
+
+
+def test_an_auc_of_many_clusters_is_left_to_the_images(monkeypatch):
+    monkeypatch.setattr(metrics, "MAX_CLUSTER_PAIRS", 10)
+    scores = np.linspace(0.0, 1.0, 8)
+    statistic = weighted_auc(scores, scores)
+    assert statistic.by_cluster(np.arange(8), np.arange(8)) is None
+    assert cluster_bootstrap(statistic, np.arange(8), np.arange(8), rounds=20) is not None
