@@ -45,4 +45,4 @@ def load_backbone(name: str = "efficientnet_lite0") -> Any:
             raise ValueError(f"{stored_name} {tuple(value.shape)} does not fit {own_name} {tuple(tensor.shape)}")
     net.load_state_dict(dict(zip(own, stored.values(), strict=True)), strict=True)
     net.reset_classifier(0)
-    return net.eval()
+    return net.eval().requires_grad_(False)

@@ -75,7 +75,7 @@ def choose(channel: Channel, images: Images) -> Chosen:
     """The ridge whose worst held-out fold is best, and the head that it gives on all folds."""
     path = np.full((len(SHIPPED.ridges), len(images.fold)), np.nan)
     worst = np.ones(len(SHIPPED.ridges))
-    for fold in range(FOLDS):
+    for fold in np.unique(images.fold[images.fold >= 0]).tolist():
         rows = images.fold == fold
         shown = rows & ~images.packaged
         for number, head in enumerate(train(channel, images, SHIPPED, (fold,))):
@@ -111,14 +111,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument(
+        "--pairs", type=Path, help="made by pipeline.training.probe.pair_features, if the recipe has pairs"
+    )
     parser.add_argument("--spectral", type=Path, required=True, help="made by pipeline.training.spectral_reference")
+    parser.add_argument("--hold-out-fold", type=int, choices=range(FOLDS), help="a bundle to test on that fold")
     parser.add_argument("--version", required=True)
     parser.add_argument("--out", type=Path, required=True, help="new directory")
     options = parser.parse_args(arguments)
     study = Study.open(options.data, options.split, options.cache)
-    channel = study.channel(LITE0, SHIPPED.views)
+    if options.hold_out_fold is not None:
+        study = study.without_fold(options.hold_out_fold)
+    channel = study.channel(
+        LITE0, sorted({*SHIPPED.views, *SHIPPED.thumbnail_views, *SHIPPED.photograph_views}), options.pairs
+    )
     chosen = choose(channel, study.images)
-    shown = (study.images.fold >= 0) & ~study.images.packaged
+    shown = (study.images.fold >= 0) & ~study.images.thumbnail_only
     calibration = fit(chosen.held_out[shown], study.images.synthetic[shown])
     gap = assemble(
         options.out,

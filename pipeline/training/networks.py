@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
-from pipeline.training.backbone import required
+from pipeline.training.backbone import load_backbone, required
 
 torch: Any = required("torch")
 nn: Any = torch.nn
 
-Architecture: TypeAlias = Literal["small", "efficientnet_b0", "resnet50", "vit_small"]
+Architecture: TypeAlias = Literal["small", "efficientnet_lite0", "efficientnet_b0", "resnet50", "vit_small"]
 _TIMM = {"efficientnet_b0": "efficientnet_b0", "resnet50": "resnet50", "vit_small": "vit_small_patch16_384"}
 _WIDTHS = (32, 64, 96, 128)
 
@@ -73,7 +73,7 @@ def build(architecture: Architecture, size_px: int, *, pretrained: bool = False)
     """A network with one output, and the normalisation it expects.
 
     Args:
-        architecture: `small` is our own; the others are timm's.
+        architecture: `small` is our own; the others are timm's, efficientnet_lite0 with the weights of a package.
         size_px: side of a crop; a vision transformer is built for it.
         pretrained: start from the weights that timm publishes (needs the network, or its cache).
 
@@ -84,11 +84,21 @@ def build(architecture: Architecture, size_px: int, *, pretrained: bool = False)
         if pretrained:
             raise ValueError("pretrained: there are no weights for `small`; leave it out")
         return SmallNetwork(), HALF
+    if architecture == "efficientnet_lite0":
+        return _lite0(pretrained=pretrained), HALF
     if architecture == "vit_small" and size_px % 16:
         raise ValueError(f"size_px {size_px}: vit_small needs a multiple of 16")
     options = {"img_size": size_px} if architecture == "vit_small" else {}
     net = required("timm").create_model(_TIMM[architecture], pretrained=pretrained, num_classes=1, **options)
     return net, normalisation_of(net)
+
+
+def _lite0(*, pretrained: bool) -> Any:
+    if not pretrained:
+        return required("timm").create_model("tf_efficientnet_lite0", pretrained=False, num_classes=1)
+    net = load_backbone("efficientnet_lite0").requires_grad_(True)
+    net.reset_classifier(1)
+    return net
 
 
 def normalisation_of(timm_model: Any) -> Normalisation:

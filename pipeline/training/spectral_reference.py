@@ -37,7 +37,7 @@ from pipeline.detection.spectral.reference import SpectralReference, StratumRefe
 from pipeline.training.dataset import Labelled, read_manifest
 from pipeline.training.spectral_copies import ALIKE, DELIVERED, Copies, columns, measure_copies, readable
 from pipeline.training.spectral_head import L2_PENALTY, fit_head
-from pipeline.training.splits import FINAL, SplitManifest
+from pipeline.training.splits import FOLDS, SplitManifest, absent_for
 
 SEED = 0
 ALPHA = 0.05
@@ -191,13 +191,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="directory that keeps measurements")
     parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
     parser.add_argument("--split", type=Path, help="split manifest: images of its final split are left out")
+    parser.add_argument(
+        "--hold-out-fold", type=int, choices=range(FOLDS), help="leave the images of this fold out, too"
+    )
     parser.add_argument("--prior", type=float, default=PRIOR, help="share of synthetic media, that of the bundle")
     options = parser.parse_args(arguments)
     rows = readable([row for data in options.data for row in read_manifest(data)])
     if options.split:
         manifest = SplitManifest.model_validate_json(options.split.read_text(encoding="utf-8"))
-        final = {row.sha256 for row in manifest.rows if row.fold == FINAL}
-        rows = [row for row in rows if row.sha256 not in final]
+        absent = absent_for(manifest.rows, options.hold_out_fold)
+        rows = [row for row in rows if row.sha256 not in absent]
+    elif options.hold_out_fold is not None:
+        parser.error("--hold-out-fold: needs --split")
     reference = build(rows, measure_copies(rows, options.cache), prior=options.prior)
     reference.save(options.out)
     sys.stdout.write(f"{reference.content_hash}\n")

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.metrics import roc_auc
+from pipeline.training.probe.ablation import Result, nested
 from pipeline.training.probe.content_free import content_free
-from pipeline.training.probe.crossfit import Channel, Images, Recipe, crossfit, train
-from pipeline.training.probe.discriminant import Examples, balanced, fit, logistic_fit
+from pipeline.training.probe.crossfit import Channel, Images, Recipe, crossfit, mine, train
+from pipeline.training.probe.discriminant import Examples, Linear, balanced, fit, logistic_fit
 from pipeline.training.probe.pair_store import PairFeatures
-from pipeline.training.probe.views import VIEWS, lattice_crops, rng_of, thumbnail
+from pipeline.training.probe.views import VIEWS, lattice_crops, rng_of, textured_crops, thumbnail
 from pipeline.training.splits import FOLDS
 
 DIMENSIONS = 12
@@ -158,7 +159,8 @@ def test_views_are_the_same_each_time_and_native():
     rgb = np.random.default_rng(0).integers(0, 256, (300, 420, 3), np.uint8)
     for name, view in VIEWS.items():
         crops = view(rgb, "key")
-        assert (crops.shape, crops.dtype) == ((9, 256, 256, 3), np.uint8), name
+        side = 384 if name == "q90-384" else 256
+        assert (crops.shape, crops.dtype) == ((9, side, side, 3), np.uint8), name
         assert np.array_equal(crops, view(rgb, "key"))
     png = VIEWS["png"](rgb, "key")
     windows = np.lib.stride_tricks.sliding_window_view(rgb[..., 0], (256, 256))
@@ -170,3 +172,82 @@ def test_small_images_are_reflected_and_thumbnails_keep_their_shape():
     assert lattice_crops(small, rng_of("a")).shape == (9, 256, 256, 3)
     assert thumbnail(np.zeros((1000, 500, 3), np.uint8)).shape == (400, 200, 3)
     assert thumbnail(small).shape == small.shape
+
+
+def test_half_of_the_textured_crops_lie_where_the_texture_is():
+    rgb = np.zeros((256, 2048, 3), np.uint8)
+    rgb[:, 1500:1800] = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
+    crops = textured_crops(rgb, rng_of("a"))
+    assert crops.shape == (9, 256, 256, 3)
+    busy = [bool(crop.any()) for crop in crops]
+    assert busy[:5] == [True] * 5
+    assert busy.count(True) < 9
+
+
+def packaged_study():
+    """Photographs out of packages beside those of `study`, in fold 2, with a trace of their own."""
+    images, x = study(packaged=8)
+    count = 20
+    more = Images(
+        np.append(images.sha256, [f"k{i}" for i in range(count)]),
+        np.append(images.synthetic, np.zeros(count, bool)),
+        np.append(images.unit, np.full(count, "kit")),
+        np.append(images.source, np.full(count, "kit")),
+        np.append(images.fold, np.full(count, 2)),
+        np.append(images.packaged, np.ones(count, bool)),
+    )
+    return more, np.concatenate([x, np.full((count, 6), 1e3, np.float32)])
+
+
+def test_packaged_photographs_are_trained_on_only_when_asked_for():
+    images, x = packaged_study()
+    usual = np.where(images.source[:, None] == "kit", 0.0, x).astype(np.float32)
+
+    def head(values, **settings):
+        return train(Channel({"q90": values}), images, Recipe("r", **settings), (0,))[0].weights.tolist()
+
+    assert head(x) == head(usual)
+    assert head(x, packaged_photographs=True) != head(usual, packaged_photographs=True)
+
+
+def test_photograph_views_add_photographs_and_no_generated_image():
+    images, x = packaged_study()
+    hard = x.copy()
+    hard[images.synthetic] = np.nan  # the view does not exist for them
+    channel = Channel({"q90": x, "hard": hard})
+    heads = train(channel, images, Recipe("r", photograph_views=("hard",)), (0,))
+    assert np.isfinite(heads[0].weights).all()
+
+
+def test_mined_photographs_weigh_more_and_generated_images_do_not():
+    images, x = study()
+    examples = Examples(x, images.synthetic, images.unit, np.ones(len(x)))
+    found = mine(examples, Linear(np.eye(6)[0], 0.0), 3.0)
+    heavy = found.weight == 3.0
+    assert not (heavy & images.synthetic).any()
+    assert heavy.sum() == pytest.approx(0.1 * (~images.synthetic).sum(), abs=1)
+    assert x[heavy, 0].min() >= x[~heavy & ~images.synthetic, 0].max()
+
+
+def test_crops_of_an_image_are_pooled_by_their_highest_third():
+    images, x = study()
+    crops = np.repeat(x[:, None], 9, axis=1)
+    marked = crops.copy()
+    marked[images.synthetic, :6, 0] -= 1.0  # six of nine crops show nothing
+    found = crossfit(Channel({"q90": marked}), images, Recipe("r"), ("q90",))
+    rows = images.fold == 0
+    head = found.heads[0]
+    expected = head.logits(crops[rows & images.synthetic, 0])
+    assert found.outer["q90"][rows & images.synthetic] == pytest.approx(expected)
+
+
+def result(name, auc, thumbnails=(0.5,) * FOLDS):
+    return Result("1", name, "b", auc, (), (), (), thumbnails)
+
+
+def test_the_row_of_a_fold_is_chosen_by_the_other_folds():
+    steady, lucky = result("steady", (0.8, 0.8, 0.8, 0.8)), result("lucky", (1.0, 0.75, 0.75, 0.75))
+    untested = result("not tested on thumbnails", (1.0, 1.0, 1.0, 1.0), ())
+    chosen = nested([steady, lucky, untested])
+    assert [best.name for best, _, _ in chosen] == ["steady", "lucky", "lucky", "lucky"]
+    assert [auc for _, auc, _ in chosen] == [0.8, 0.75, 0.75, 0.75]

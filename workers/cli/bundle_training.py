@@ -14,7 +14,7 @@ from pipeline.detection.calibration import Method
 from pipeline.detection.classifier.preprocess import CropSpec
 
 Kind: TypeAlias = Literal["efficientnet_b0", "resnet50", "univfd", "vit_s16"]
-Network: TypeAlias = Literal["small", "efficientnet_b0", "resnet50", "vit_small"]
+Network: TypeAlias = Literal["small", "efficientnet_lite0", "efficientnet_b0", "resnet50", "vit_small"]
 
 _console = Console(highlight=False)
 

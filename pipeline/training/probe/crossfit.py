@@ -8,7 +8,7 @@ sources and decoder families that had no part in any choice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -29,6 +29,9 @@ from pipeline.training.probe.discriminant import (
 from pipeline.training.probe.pair_store import PairFeatures
 from pipeline.training.splits import FOLDS, REAL_FOLDS, SplitRow, fold_of_family
 
+MINING_RIDGE = 1.0
+"""Of the first of two heads, when photographs are mined."""
+
 Ints = npt.NDArray[np.int64]
 Fit: TypeAlias = Callable[[Examples, Sequence[float]], list[Linear]]
 
@@ -37,8 +40,8 @@ Fit: TypeAlias = Callable[[Examples, Sequence[float]], list[Linear]]
 class Images:
     """What the split manifest and the data manifests say of M images, each array (M,).
 
-    `packaged` images enter a training set in the views of thumbnails only, and no headline test; `unusable` ones
-    are tested and never trained on (None: no such image).
+    `packaged` images are in no headline test; the generated ones among them, mostly web thumbnails, enter a training
+    set in the views of thumbnails only. `unusable` ones are tested and never trained on (None: no such image).
     """
 
     sha256: Names
@@ -48,6 +51,11 @@ class Images:
     fold: Ints
     packaged: Bools
     unusable: Bools | None = None
+
+    @property
+    def thumbnail_only(self) -> Bools:
+        """Generated images that come as web thumbnails, (M,)."""
+        return self.packaged & self.synthetic
 
     @classmethod
     def of(cls, split: Sequence[SplitRow], packaged: Sequence[bool]) -> Images:
@@ -64,7 +72,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Channel:
-    """Features of one backbone: view -> float32 (M, D), the mean over an image's crops; and those of pairs."""
+    """Features of one backbone by view, and those of pairs.
+
+    A view is float32 (M, D), the mean over an image's crops, or (M, C, D) with each crop's own.
+    """
 
     views: Mapping[str, Float32]
     pairs: PairFeatures | None = None
@@ -74,20 +85,30 @@ class Channel:
 class Recipe:
     """How a head is trained.
 
-    `views` of the images that are trained on; `thumbnail_views` also take the packaged images; `columns` of the
-    features (None: all); `power` as in `balanced`; `pair_share` of the weight goes to decoder pairs, and
-    `softened` adds photographs softened to the same PSNR as negatives.
+    `views` of the images that are trained on; `thumbnail_views` also take the packaged generated images, and
+    `photograph_views` photographs alone; `packaged_photographs` says whether those out of packages are trained on;
+    `columns` of the features (None: all); `power` as in `balanced`; `pair_share` of the weight goes to decoder
+    pairs, and `softened` adds photographs softened to the same PSNR as negatives; `mined` is how much more the tenth
+    of the photographs that a first head likes best then counts (1: no second head).
     """
 
     name: str
     views: tuple[str, ...] = ("q90",)
     thumbnail_views: tuple[str, ...] = ()
+    photograph_views: tuple[str, ...] = ()
+    packaged_photographs: bool = False
     columns: int | None = None
     power: float = 1.0
     pair_share: float = 0.0
     softened: bool = True
+    mined: float = 1.0
     worst_fold: bool = False
     ridges: tuple[float, ...] = RIDGES
+
+    @property
+    def all_views(self) -> list[str]:
+        """Every view that is trained on."""
+        return sorted({*self.views, *self.thumbnail_views, *self.photograph_views})
 
 
 @dataclass(frozen=True)
@@ -122,14 +143,14 @@ def crossfit(
             rows = images.fold == other
             for number, head in enumerate(train(channel, images, recipe, (fold, other), fitted)):
                 for view in tests:
-                    path[view][number, rows] = head.logits(_columns(channel.views[view][rows], recipe))
+                    path[view][number, rows] = _logits(head, channel.views[view][rows], recipe)
             scores.append(_aucs(path[tests[0]], images, rows & ~images.packaged))
         best = int(np.argmax(np.min(scores, 0) if recipe.worst_fold else np.mean(scores, 0)))
         inner.append({view: path[view][best] for view in tests})
         head = train(channel, images, recipe, (fold,), fitted)[best]
         rows = images.fold == fold
         for view in tests:
-            outer[view][rows] = head.logits(_columns(channel.views[view][rows], recipe))
+            outer[view][rows] = _logits(head, channel.views[view][rows], recipe)
         ridges.append(recipe.ridges[best])
         heads.append(head)
     return CrossFit(outer, inner, ridges, heads)
@@ -141,15 +162,43 @@ def train(channel: Channel, images: Images, recipe: Recipe, held_out: Sequence[i
     absent |= np.isin(images.source, images.source[np.isin(images.fold, held_out) & ~images.packaged])
     if images.unusable is not None:
         absent |= images.unusable
-    parts = [_examples(channel.views[view], images, recipe, ~absent & ~images.packaged) for view in recipe.views] + [
-        _examples(channel.views[view], images, recipe, ~absent) for view in recipe.thumbnail_views
-    ]
+    if not recipe.packaged_photographs:
+        absent |= images.packaged & ~images.synthetic
+    shown = {
+        **dict.fromkeys(recipe.photograph_views, ~absent & ~images.synthetic),
+        **dict.fromkeys(recipe.views, ~absent & ~images.thumbnail_only),
+        **dict.fromkeys(recipe.thumbnail_views, ~absent),
+    }
+    parts = [_examples(channel.views[view], images, recipe, rows) for view, rows in shown.items()]
     if recipe.pair_share and channel.pairs is not None:
         parts.append(_pair_examples(channel.pairs, recipe, held_out, sum(p.weight.sum() for p in parts)))
-    return fitted(Examples.joined(parts), recipe.ridges)
+    examples = Examples.joined(parts)
+    if recipe.mined != 1.0:
+        (first,) = fitted(examples, (MINING_RIDGE,))
+        examples = mine(examples, first, recipe.mined)
+    return fitted(examples, recipe.ridges)
+
+
+def mine(examples: Examples, head: Linear, factor: float) -> Examples:
+    """Photographs among the highest tenth of `head`'s logits weigh `factor` times as much."""
+    logits = head.logits(examples.x)
+    cut = float(np.quantile(logits[~examples.synthetic], 0.9))
+    hard = ~examples.synthetic & (logits > cut)
+    return replace(examples, weight=np.where(hard, factor * examples.weight, examples.weight))
+
+
+def _logits(head: Linear, features: Float32, recipe: Recipe) -> Floats:
+    """Of images: features (N, D), or (N, C, D) when the highest third of the crops' logits is averaged."""
+    logits = head.logits(_columns(features, recipe))
+    if features.ndim == 2:
+        return logits
+    highest = np.sort(logits, axis=1)[:, -max(1, logits.shape[1] // 3) :]
+    return np.asarray(highest.mean(1), np.float64)
 
 
 def _examples(features: Float32, images: Images, recipe: Recipe, rows: Bools) -> Examples:
+    if features.ndim == 3:
+        features = features.mean(1)
     unit, synthetic = images.unit[rows], images.synthetic[rows]
     return Examples(_columns(features[rows], recipe), synthetic, unit, balanced(unit, synthetic, recipe.power))
 
@@ -190,7 +239,7 @@ def fold_scores(scores: Floats, images: Images, fold: int, shown: Bools | None =
 
 
 def _columns(features: Float32, recipe: Recipe) -> Float32:
-    return features if recipe.columns is None else features[:, : recipe.columns]
+    return features if recipe.columns is None else features[..., : recipe.columns]
 
 
 def _aucs(path: Floats, images: Images, rows: Bools) -> list[float]:

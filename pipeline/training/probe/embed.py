@@ -24,6 +24,7 @@ from pipeline.training.probe.views import VIEWS
 
 Half = npt.NDArray[np.float16]
 
+HARD = "hard"
 SPECTRAL = "spectral"
 """Stands for a backbone: the features of the spectral tier, float32, one vector a crop."""
 
@@ -136,10 +137,17 @@ def fill(cache: Path, backbone: str, views: Sequence[str], rows: Sequence[Labell
 def load(cache: Path, backbone: str, view: str, rows: Sequence[Labelled]) -> Half:
     """Features of all rows, float16 (M, 9, D).
 
+    The view `hard` is of photographs alone: NaN stands for a generated image.
+
     Raises:
         FileNotFoundError: not computed yet; run this module first.
     """
-    return np.stack([np.load(cache_path(cache, backbone, view, row.sha256)) for row in rows])
+    paths = [cache_path(cache, backbone, view, row.sha256) for row in rows]
+    if view != HARD:
+        return np.stack([np.load(path) for path in paths])
+    found = [None if row.synthetic else np.load(path) for row, path in zip(rows, paths, strict=True)]
+    shape = next(features.shape for features in found if features is not None)
+    return np.stack([np.full(shape, np.nan, np.float16) if features is None else features for features in found])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -149,8 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--views", nargs="+", choices=sorted(VIEWS), required=True)
+    parser.add_argument("--photographs-only", action="store_true", help="leave generated images out")
     options = parser.parse_args(arguments)
     rows = [row for data in options.data for row in read_manifest(data)]
+    rows = [row for row in rows if not (row.synthetic and options.photographs_only)]
     fill(options.cache, options.backbone, options.views, rows)
 
 

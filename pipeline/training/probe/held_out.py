@@ -24,8 +24,17 @@ from pipeline.training.spectral_head import fit_head
 from pipeline.training.spectral_reference import head_columns
 from pipeline.training.splits import FOLDS
 
-VIEW_CODECS = {"png": strata.LOSSLESS, "q90": strata.JPEG_85, "thumbnail": strata.WEBP}
+VIEW_CODECS = {
+    "png": strata.LOSSLESS,
+    "q90": strata.JPEG_85,
+    "q90-384": strata.JPEG_85,
+    "q75": strata.JPEG_70,
+    "thumbnail": strata.WEBP,
+}
 """View -> the codec bucket that its crops fall into."""
+
+FUSED_VIEWS = ("png", "q90", "q75", "thumbnail")
+"""The views that the weights of the fusion are fitted on: one a codec bucket."""
 
 HEADLINE = "q90"
 _MAD_TO_STD = 1.4826
@@ -86,7 +95,7 @@ def held_out(
     for fold in range(FOLDS):
         others = (images.fold >= 0) & (images.fold != fold)
         mine = images.fold == fold
-        fitted_on = others & ~images.packaged
+        fitted_on = others & ~images.thumbnail_only
         calibration = fit(classifier.inner[fold][HEADLINE][fitted_on], images.synthetic[fitted_on])
         first = {view: calibration.probabilities(classifier.inner[fold][view]) for view in views}
         second = {}
@@ -96,7 +105,9 @@ def held_out(
             scale = _calibration(spectral[view].inner[fold][codec][fitted_on], images.synthetic[fitted_on])
             second[view] = _probability(scale, spectral[view].inner[fold][codec])
             own[view] = _probability(scale, spectral[view].outer[codec])
-        fusion = fit_fusion(_scored(first, second, images, fitted_on, views), Fusion()).fusion
+        fusion = fit_fusion(
+            _scored(first, second, images, fitted_on, [v for v in views if v in FUSED_VIEWS]), Fusion()
+        ).fusion
         for view in views:
             inner[view].append(
                 {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from pipeline.training.dataset import Labelled, read_manifest
 from pipeline.training.probe.crossfit import Channel, Images
 from pipeline.training.probe.embed import load
 from pipeline.training.probe.pair_store import PairFeatures
-from pipeline.training.splits import SplitManifest, build
+from pipeline.training.splits import FINAL, SplitManifest, build
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,24 @@ class Study:
             )
         return cls(rows, Images.of(manifest.rows, [row.packaged for row in rows]), cache)
 
-    def channel(self, backbone: str, views: Sequence[str], pairs: Path | None = None) -> Channel:
-        """Mean features over each image's crops.
+    def without_fold(self, fold: int) -> Study:
+        """The same with a fold, and every source that appears in it, moved to the final split."""
+        images = self.images
+        absent = np.isin(images.source, images.source[images.fold == fold])
+        return replace(self, images=replace(images, fold=np.where(absent, FINAL, images.fold)))
+
+    def channel(
+        self, backbone: str, views: Sequence[str], pairs: Path | None = None, *, per_crop: bool = False
+    ) -> Channel:
+        """Mean features over each image's crops, or with `per_crop` those of every crop.
 
         Raises:
             FileNotFoundError: a view was not embedded; run `pipeline.training.probe.embed`.
         """
-        found = {view: load(self.cache, backbone, view, self.rows).mean(1, dtype=np.float32) for view in views}
+        found = {}
+        for view in views:
+            crops = load(self.cache, backbone, view, self.rows)
+            found[view] = crops.astype(np.float32) if per_crop else crops.mean(1, dtype=np.float32)
         return Channel(found, PairFeatures.load(pairs) if pairs else None)
 
     def joined(self, backbones: Sequence[str], views: Sequence[str]) -> Channel:
