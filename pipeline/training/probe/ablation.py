@@ -137,7 +137,10 @@ def run(study: Study, idea: Idea, channel: Channel) -> tuple[Result, CrossFit]:
 
 
 def thumbnail_aucs(scores: Floats, images: Images) -> tuple[float, ...]:
-    """By fold: packaged generated images, web thumbnails all, against the fold's photographs of the data as such."""
+    """By fold: packaged generated images, web thumbnails all, against the fold's photographs of the data as such.
+
+    NaN where the final split has taken all thumbnails of a fold's families.
+    """
     shown = images.thumbnail_only | (~images.synthetic & ~images.packaged)
     return tuple(roc_auc(*fold_scores(scores, images, fold, shown)) for fold in range(FOLDS))
 
@@ -152,9 +155,13 @@ def nested(results: Sequence[Result]) -> list[tuple[Result, float, float]]:
     chosen = []
     for fold in range(FOLDS):
         others = [f for f in range(FOLDS) if f != fold]
-        best = max(candidates, key=lambda r: sum(r.auc[f] + r.thumbnails[f] for f in others))
+        best = max(candidates, key=lambda r: sum(r.auc[f] for f in others) + len(others) * _mean(r.thumbnails, others))
         chosen.append((best, best.auc[fold], best.thumbnails[fold]))
     return chosen
+
+
+def _mean(values: Sequence[float], folds: Sequence[int]) -> float:
+    return float(np.nanmean([values[fold] for fold in folds]))
 
 
 def table(results: Sequence[Result]) -> str:
@@ -165,7 +172,7 @@ def table(results: Sequence[Result]) -> str:
     ]
     for r in results:
         folds = " ".join(f"{a:.3f}" for a in r.auc)
-        small = f"{np.mean(r.thumbnails):.3f}" if r.thumbnails else "-"
+        small = f"{np.nanmean(r.thumbnails):.3f}" if r.thumbnails else "-"
         lines.append(
             f"| {r.number} | {r.name} | {r.backbones} | {folds} | {r.macro:.3f} | {min(r.auc):.3f} |"
             f" {np.mean(r.fnr10):.0%} | {np.mean(r.fnr1):.0%} | {small} |"

@@ -92,7 +92,7 @@ def thumbnail_table(found: HeldOut, images: Images) -> dict[str, Any]:
     table = {}
     for stage in STAGES:
         aucs = thumbnail_aucs(found.outer[stage], images)
-        table[stage] = {"auc_by_fold": list(aucs), "macro": float(np.mean(aucs)), "worst": min(aucs)}
+        table[stage] = {"auc_by_fold": list(aucs), "macro": float(np.nanmean(aucs)), "worst": float(np.nanmin(aucs))}
     return table
 
 
