@@ -242,7 +242,7 @@ def test_crops_of_an_image_are_pooled_by_their_highest_third():
 
 
 def result(name, auc, thumbnails=(0.5,) * FOLDS):
-    return Result("1", name, "b", auc, (), (), (), thumbnails)
+    return Result("1", name, "b", auc, (), (), (), thumbnails, (0.5,) * FOLDS)
 
 
 def test_the_row_of_a_fold_is_chosen_by_the_other_folds():
