@@ -1,7 +1,8 @@
 """Speed of the spectral stage beside plain numpy code for the same question, interleaved in one run.
 
 `seed` is Pillow's L, fft2, fftshift and log1p(abs); `naive` is that and the radial and angular means by index arrays
-made anew for each image. `kernel` is this project's power spectrum with both means, `features` all of its features.
+made anew for each image. `kernel` is this project's power spectrum with both means, `features` all of its features,
+`decode` what comes before both from bytes on: a quotient that features for nothing could not pass.
 Read the ratios; the milliseconds depend on the machine and its load.
 """
 
@@ -101,6 +102,8 @@ def from_bytes(step: str, data: bytes) -> object:
             luma = np.asarray(image.convert("L"), np.float32)
         return seed_spectrum(luma) if step == "seed" else naive_profiles(luma)
     decoded = decode_image(data)
+    if step == "decode":
+        return decoded
     return kernel_profiles(decoded.luma) if step == "kernel" else features.measure(decoded.luma, decoded.rgb)
 
 
@@ -117,7 +120,8 @@ def on_one_core(size_px: int, rounds: int) -> Iterator[Timing]:
     yield from _compared("luma", size_px, of_luma, rounds)
     for name, (codec, quality) in FORMATS.items():
         data = encode(rgb, codec, quality)
-        yield from _compared(name, size_px, {step: partial(from_bytes, step, data) for step in of_luma}, rounds)
+        of_bytes: dict[str, Step] = {step: partial(from_bytes, step, data) for step in (*of_luma, "decode")}
+        yield from _compared(name, size_px, of_bytes, rounds)
 
 
 def on_all_cores(size_px: int, processes: int, rounds: int) -> Iterator[Throughput]:

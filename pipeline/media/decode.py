@@ -24,6 +24,7 @@ from PIL import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.media.decode_fast import fast_pixels
 from pipeline.media.errors import MediaError
 from pipeline.media.sniff import Sniffed, sniff
 from schemas.decision import ReasonCode
@@ -143,8 +144,8 @@ def _pixels(data: bytes, sniffed: Sniffed) -> NDArray[np.uint8]:
         if sorted(image.size) != sorted((sniffed.width, sniffed.height)):
             detail = f"the header says {sniffed.width}x{sniffed.height}, the decoder {image.size}"
             raise MediaError(ReasonCode.MEDIA_UNDECODABLE, detail)
-        stored = _load_as_stored(image, sniffed)
-        return _to_rgb(stored, image)
+        rgb = fast_pixels(data, image)
+        return rgb if rgb is not None else _to_rgb(_load_as_stored(image, sniffed), image)
 
 
 def _load_as_stored(image: ImageFile.ImageFile, sniffed: Sniffed) -> Image.Image:

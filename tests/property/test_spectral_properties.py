@@ -37,7 +37,7 @@ def test_power_is_conserved_by_the_half_plane(height: int, width: int, seed: int
     power = kernel.power_spectrum(area)
 
     # Parseval: the weighted half plane holds the energy of the windowed pixels.
-    total = 2 * (power * kernel.column_weights(power.shape[1])).sum(dtype=np.float64)
+    total = 2 * power[:, 1:-1].sum(dtype=np.float64) + power[:, [0, -1]].sum(dtype=np.float64)
     scale = area.size / (np.square(rows).sum() * np.square(columns).sum())
     assert np.isclose(total, np.square(windowed).sum() * scale, rtol=1e-4)
 

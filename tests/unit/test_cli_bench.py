@@ -20,8 +20,10 @@ def test_every_input_and_step_has_a_row_with_both_ratios() -> None:
 
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in result.stdout.splitlines()]
+    steps = ("seed", "naive", "kernel", "features")
     assert [(row["input"], row["step"]) for row in rows] == [
-        (source, step) for source in ("luma", "png", "jpeg") for step in ("seed", "naive", "kernel", "features")
+        *(("luma", step) for step in steps),
+        *((source, step) for source in ("png", "jpeg") for step in (*steps, "decode")),
     ]
     for row in rows:
         assert row["size_px"] == 128
@@ -54,7 +56,7 @@ def test_both_codes_see_the_same_spectrum() -> None:
     assert angular.size == 181
 
 
-@pytest.mark.parametrize("step", ["seed", "naive", "kernel", "features"])
+@pytest.mark.parametrize("step", ["seed", "naive", "kernel", "features", "decode"])
 @pytest.mark.parametrize("name", ["png", "jpeg"])
 def test_bytes_reach_every_step(step: str, name: str) -> None:
     codec, quality = spectral_bench.FORMATS[name]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,6 +22,27 @@ def measured(luma: Float32) -> Measurement:
 
 def of_pixels(rgb: np.ndarray) -> Measurement:
     return features.measure(bt601_luma(rgb), rgb)
+
+
+_PINNED = json.loads((Path(__file__).parents[1] / "support" / "spectral_values.json").read_text())
+_PINNED_LUMA = {
+    "128x144": power_law(128, 144, seed=1),
+    "384x640 grid 8": with_grid(power_law(384, 640, seed=2), 8),
+    "1024x1024": power_law(1024, 1024, seed=3),
+    "grey 512x512": power_law(512, 512, seed=4),
+}
+
+
+@pytest.mark.parametrize("name", _PINNED)
+def test_values_are_those_that_the_shipped_reference_was_measured_with(name: str) -> None:
+    """Whoever makes the arithmetic faster: a change beyond the rounding of float32 needs a new reference."""
+    luma = _PINNED_LUMA[name]
+    grey = np.repeat(luma.astype(np.uint8)[..., None], 3, axis=2)
+    values = features.measure(luma, grey if name.startswith("grey") else coloured(luma, 5)).values
+
+    assert set(values) == set(_PINNED[name])
+    for feature, pinned in _PINNED[name].items():
+        assert abs(values[feature] - pinned) < 2e-4 * max(1.0, abs(pinned)), feature
 
 
 def test_every_feature_is_measured_in_the_published_order() -> None:

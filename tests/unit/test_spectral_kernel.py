@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.detection.spectral import harmonics, kernel
+from pipeline.detection.spectral.autocorrelation import axis_autocorrelation
 from tests.support.spectral_images import power_law
 
 
@@ -148,7 +149,7 @@ def test_axis_autocorrelation_is_that_of_the_pixels() -> None:
     wave = np.cos(2 * np.pi * np.arange(256) / 8).astype(np.float32)
     field = np.tile(wave, (128, 1)) + power_law(128, 256) * 1e-3
 
-    along_x, along_y = kernel.axis_autocorrelation(kernel.power_spectrum(field))
+    along_x, along_y = axis_autocorrelation(kernel.power_spectrum(field))
 
     assert along_x[0] == along_y[0] == 1.0
     assert along_x[8] > 0.9
@@ -169,7 +170,7 @@ def test_only_native_pixels_of_the_centre_are_analysed() -> None:
 
 
 def test_cached_tables_cannot_be_written_to() -> None:
-    index, totals, _, _ = kernel._polar_table(128, 128)
+    bins, totals, _, _ = kernel._polar_table(128, 128, "f")
 
-    tables = (index, totals.radial, totals.angular, kernel.window(128, 128, "f"), *harmonics._table(128, 65))
+    tables = (bins.data, totals.radial, totals.angular, kernel.window(128, 128, "f"), *harmonics._table(128, 65))
     assert not any(table.flags.writeable for table in tables)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipeline.detection.spectral import harmonics, kernel
 from pipeline.detection.spectral.kernel import Float64, Pixels
-from pipeline.detection.spectral.residuals import cross_difference, cross_mean
+from pipeline.detection.spectral.residuals import cross_mean
 
 CHANNELS = ("red_green", "blue_yellow")
 SCALES_PX = (1, 2, 4, 8)
@@ -31,8 +31,20 @@ _DETAIL_FLOOR = 0.05  # of a mean cross-difference in grey levels
 _POWER_FLOOR = 1e-3
 _COLOURLESS = 0.5
 _ANCHOR = slice(12, 14)
-_BAND_BINS = tuple(tuple(round(f * 2 * kernel.RADIAL_BINS) for f in band) for band in BANDS)
 _IN_GROUP = tuple(np.flatnonzero(np.isin(harmonics.POINT_ORDERS, orders)) for orders in HARMONIC_GROUPS.values())
+
+
+def _band_map() -> Float64:
+    """Rows that give the mean of each band less that of the anchor from 64 annuli, (5, 64)."""
+    rows = np.zeros((len(BANDS), kernel.RADIAL_BINS))
+    for row, band in zip(rows, BANDS, strict=True):
+        low, high = (round(f * 2 * kernel.RADIAL_BINS) for f in band)
+        row[low:high] = 1 / (high - low)
+    rows[:, _ANCHOR] -= 1 / (_ANCHOR.stop - _ANCHOR.start)
+    return rows
+
+
+_BAND_MAP = _band_map()
 
 LUMA_NAMES: tuple[str, ...] = tuple(f"luma_detail_{fine}px_to_{coarse}px" for fine, coarse in pairwise(SCALES_PX))
 PEAK_NAMES: tuple[str, ...] = tuple(
@@ -65,31 +77,55 @@ def measure(rgb: npt.NDArray[np.uint8], luma: Pixels) -> tuple[list[float], list
 
     The second is None where the channels are nearly one: no mean difference reaches 0.5 grey levels.
     """
-    differences = _differences(rgb, luma.dtype)
-    luma_detail = _details(luma)
+    red_green, blue_yellow = differences = _differences(rgb, luma.dtype)
+    luma_detail = _details(luma, _cross_difference(luma))
     steps = [fine - coarse for fine, coarse in pairwise(luma_detail)]
     if all(cv2.norm(plane, cv2.NORM_L1) / plane.size < _COLOURLESS for plane in differences):
         return steps, None
-    crosses = [cross_difference(plane) for plane in differences]
-    details = [_details(plane, cross) for plane, cross in zip(differences, crosses, strict=True)]
+    cross = _cross_difference(red_green)
+    total = kernel.scratch("stacked", luma.shape, luma.dtype)
+    total[:] = cross
+    details = [_details(red_green, cross)]
+    cross = _cross_difference(blue_yellow)
+    cv2.add(total, cross, total)
+    details.append(_details(blue_yellow, cross))
     relative = [detail[i] - luma_detail[i] for i in range(len(SCALES_PX)) for detail in details]
     bands = [value for plane in differences for value in _bands(plane)]
-    return steps, [*relative, *bands, *_peaks(crosses[0] + crosses[1])]
+    return steps, [*relative, *bands, *_peaks(total)]
 
 
 def _differences(rgb: npt.NDArray[np.uint8], dtype: npt.DTypeLike) -> tuple[Pixels, Pixels]:
+    """R - G and B - (R + G)/2, in work arrays."""
     depth = cv2.CV_32F if dtype == np.float32 else cv2.CV_64F
+    shape = (rgb.shape[0], rgb.shape[1])
+    red_green, blue_yellow = (kernel.scratch(channel, shape, dtype) for channel in CHANNELS)
     red, green, blue = cv2.split(rgb)
-    yellow = cv2.addWeighted(red, 0.5, green, 0.5, 0.0, dtype=depth)
-    return cv2.subtract(red, green, dtype=depth), cv2.subtract(blue, yellow, dtype=depth)
+    cv2.addWeighted(red, 0.5, green, 0.5, 0.0, red_green, depth)
+    cv2.subtract(blue, red_green, blue_yellow, dtype=depth)
+    cv2.subtract(red, green, red_green, dtype=depth)
+    return red_green, blue_yellow
 
 
-def _details(plane: Pixels, cross: Pixels | None = None) -> list[float]:
+def _cross_difference(plane: Pixels) -> Pixels:
+    """As `residuals.cross_difference`, in a work array that the next call writes over.
+
+    The arrays are those of `residuals.differences`, which has left them in the cache.
+    """
+    shape = (plane.shape[0], plane.shape[1])
+    right = kernel.scratch("steps", shape, plane.dtype)[:, :-1]
+    cross = kernel.scratch("cross", shape, plane.dtype)
+    cv2.subtract(plane[:, :-1], plane[:, 1:], right)
+    cv2.absdiff(right[:-1], right[1:], cross[:-1, :-1])
+    cross[-1], cross[:, -1] = 0, 0
+    return cross
+
+
+def _details(plane: Pixels, cross: Pixels) -> list[float]:
     """Logarithms of the mean cross-difference of the plane and of its means over blocks of 2, 4 and 8 px."""
     means = [cross_mean(plane, cross)]
     for _ in SCALES_PX[1:]:
         plane = cv2.resize(plane, (plane.shape[1] // 2, plane.shape[0] // 2), interpolation=cv2.INTER_AREA)
-        means.append(cross_mean(plane))
+        means.append(cross_mean(plane, _cross_difference(plane)))
     return [math.log(mean + _DETAIL_FLOOR) for mean in means]
 
 
@@ -97,9 +133,8 @@ def _bands(difference: Pixels) -> list[float]:
     parts = _parts(difference)
     shape = (difference.shape[0] // parts[0], difference.shape[1] // parts[1])
     profile = kernel.profiles(kernel.cell_power(difference, parts), shape).radial
-    log_power: Float64 = np.log(profile + _POWER_FLOOR)
-    anchor = float(log_power[_ANCHOR].mean())
-    return [float(log_power[low:high].mean()) - anchor for low, high in _BAND_BINS]
+    relative: list[float] = (_BAND_MAP @ np.log(profile + _POWER_FLOOR)).tolist()
+    return relative
 
 
 def _parts(plane: Pixels) -> tuple[int, int]:

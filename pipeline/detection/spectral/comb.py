@@ -8,8 +8,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import scipy.fft
+import scipy.sparse
 
-from pipeline.detection.spectral.kernel import Float64, Int64, hann
+from pipeline.detection.spectral.kernel import Float64, hann
 
 FACTORS = (0.25, 2.0)
 """Resize factors that are searched."""
@@ -36,14 +37,12 @@ class Comb:
 def search(cross_x: Float64, cross_y: Float64) -> Comb:
     """The best comb in the means of the cross-difference over rows (W - 1,) and over columns (H - 1,)."""
     length = scipy.fft.next_fast_len(2 * max(cross_x.size, cross_y.size), real=True)
-    teeth, counts, near_eighths, factors = _table(length, max(cross_x.size, cross_y.size))
-    excess = 0.5 * (_line_excess(cross_x, length) + _line_excess(cross_y, length))
+    teeth, on_grid, factors = _table(length, max(cross_x.size, cross_y.size))
     # The mean of two independent axes has 1/sqrt(2) of the spread.
-    scale = np.sqrt(2.0) / _LOG_STD
-    anywhere = _strengths(excess, teeth, counts) * scale
-    excess[near_eighths] = 0.0
-    off_grid = _strengths(excess, teeth, counts) * scale
-    best = int(np.argmax(off_grid))
+    excess = (_line_excess(cross_x, length) + _line_excess(cross_y, length)) * (0.5 * np.sqrt(2.0) / _LOG_STD)
+    anywhere = teeth @ excess
+    off_grid = anywhere - on_grid @ excess
+    best = int(off_grid.argmax())
     return Comb(float(anywhere.max()), float(off_grid[best]), float(factors[best]))
 
 
@@ -58,25 +57,24 @@ def _line_excess(means: Float64, length: int) -> Float64:
     return excess
 
 
-def _strengths(excess: Float64, teeth: Int64, counts: Float64) -> Float64:
-    padded = np.append(excess, 0.0)
-    strengths: Float64 = padded[teeth].sum(axis=1) / counts
-    return strengths
-
-
 @lru_cache(maxsize=64)
-def _table(length: int, side: int) -> tuple[Int64, Float64, Int64, Float64]:
-    """Bins of each factor's teeth (S, 8), absent ones at the end; sqrt of their number; bins near k/8; factors."""
+def _table(length: int, side: int) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array, Float64]:
+    """Sums over each factor's teeth by the root of their number, (S, length/2 + 1), those near k/8 alone, factors."""
     steps = int(np.ceil(side * np.log(FACTORS[1] / FACTORS[0])))
     factors = np.geomspace(*FACTORS, steps)
     frequencies = np.arange(1, TEETH + 1) / (8 * factors[:, None])
     present = frequencies <= 0.5
-    teeth = np.where(present, np.rint(frequencies * length), length // 2 + 1).astype(np.int64)
+    weights = np.broadcast_to(1 / np.sqrt(present.sum(axis=1, dtype=np.float64))[:, None], present.shape)
+    factor, _ = np.nonzero(present)
+    bins = np.rint(frequencies[present] * length).astype(np.int64)
     reach = 2 * length // side  # a Hann window's main lobe
-    centres = np.rint(np.arange(5) / 8 * length).astype(np.int64)[:, None]
-    near = np.clip(centres + np.arange(-reach, reach + 1), 0, length // 2)
-    near_eighths = np.unique(near)
-    counts = np.sqrt(present.sum(axis=1).astype(np.float64))
-    for table in (teeth, counts, near_eighths, factors):
+    eighths = np.rint(np.arange(5) / 8 * length).astype(np.int64)
+    near = (np.abs(bins[:, None] - eighths) <= reach).any(axis=1)
+    shape = (steps, length // 2 + 1)
+    tables = [
+        scipy.sparse.csr_array((weights[present][chosen], (factor[chosen], bins[chosen])), shape=shape)
+        for chosen in (np.ones_like(near), near)
+    ]
+    for table in (tables[0].data, tables[1].data, factors):
         table.flags.writeable = False
-    return teeth, counts, near_eighths, factors
+    return tables[0], tables[1], factors

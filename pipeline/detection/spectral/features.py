@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.spectral import colour, comb, harmonics, kernel, residuals
+from pipeline.detection.spectral import autocorrelation, colour, comb, harmonics, kernel, residuals
 from pipeline.detection.spectral.kernel import Float64, Pixels
 from pipeline.detection.spectral.log_spectrum import residual_moments
 
@@ -26,7 +27,6 @@ _TOP_OCTAVE = BIN_CENTRES >= 0.25
 _ANCHOR = slice(12, 14)  # the two bins around 0.1 cycles/px
 _BINS_A_BAND = 4  # bands of 1/32 cycle/px; that of 0.1 is 0 by definition but for rounding and left out
 _BANDS = tuple(band for band in range(kernel.RADIAL_BINS // _BINS_A_BAND) if band != 3)
-_LAGS_PX = np.array((8, 16, 24, 32))
 _POWER_FLOOR = 1e-3  # far below the 1/12 of rounding to whole grey levels
 _LEVEL_FLOOR = 1e-3
 
@@ -144,7 +144,7 @@ def measure(luma: Pixels, rgb: npt.NDArray[np.uint8]) -> Measurement:
         *_angular_features(np.log(profiles.angular + _POWER_FLOOR)),
         *(value for pair in harmonics.max_and_median(log_ratios) for value in pair),
         *harmonics.eighth_means(log_ratios).tolist(),
-        *_autocorrelation_features(parts.cross_power),
+        *autocorrelation.period_excess(parts.cross_power),
         *residual_moments(cells, shape),
         *_npr_features(area[centre]),
         *_phase_features(parts),
@@ -175,39 +175,32 @@ def _constant_run(lines: Pixels) -> int:
     return run
 
 
-_LOG_F = np.log(BIN_CENTRES)
-_LOG_F_MEAN = float(_LOG_F[_FIT].mean())
-_CENTRED_LOG_F = _LOG_F[_FIT] - _LOG_F_MEAN
+def _radial_map() -> Float64:
+    """Rows that give -alpha, the mean departure from that law in the top octave, and the bands, (17, 64)."""
+    log_f = np.log(BIN_CENTRES)
+    centred = np.where(_FIT, log_f - log_f[_FIT].mean(), 0.0)
+    slope = centred / (centred @ centred)
+    top = _TOP_OCTAVE / _TOP_OCTAVE.sum()
+    rise = float(top @ (log_f - log_f[_FIT].mean()))
+    bands = np.repeat(np.eye(kernel.RADIAL_BINS // _BINS_A_BAND), _BINS_A_BAND, axis=1)[list(_BANDS)] / _BINS_A_BAND
+    rows: Float64 = np.vstack([slope, top - _FIT / _FIT.sum() - rise * slope, bands])
+    return rows
+
+
+_RADIAL_MAP = _radial_map()
 
 
 def _radial_features(radial: Float64) -> list[float]:
     """Exponent alpha over 0.1-0.45 cycles/px, mean departure from that law in the top octave, roughness, bands."""
-    slope = float(_CENTRED_LOG_F @ radial[_FIT] / (_CENTRED_LOG_F @ _CENTRED_LOG_F))
-    residual = radial - radial[_FIT].mean() - slope * (_LOG_F - _LOG_F_MEAN)
+    slope, top_octave, *bands = (_RADIAL_MAP @ radial).tolist()
     bends = np.diff(radial[_ANCHOR.start :], 2)
-    roughness = float(np.sqrt(np.square(bends).mean()))
-    bands = radial.reshape(-1, _BINS_A_BAND).mean(axis=1)[list(_BANDS)]
-    return [-slope, float(residual[_TOP_OCTAVE].mean()), roughness, *bands.tolist()]
+    return [-slope, top_octave, math.sqrt(bends @ bends / bends.size), *bands]
 
 
 def _angular_features(angular: Float64) -> list[float]:
-    mean = float(angular.mean())
-    axes, diagonals = float(angular[[0, 8]].mean()), float(angular[[4, 12]].mean())
-    return [float(angular.std()), axes - mean, diagonals - mean]
-
-
-def _autocorrelation_features(cross_power: Pixels) -> list[float]:
-    """Excess at lags 8k over lags 8k +- 1, 2, meaned over both axes; period 16 is even k minus odd k."""
-    along_x, along_y = kernel.axis_autocorrelation(cross_power)
-    excess = 0.5 * (_lag_excess(along_x) + _lag_excess(along_y))
-    return [float(excess.mean()), float(excess[1::2].mean() - excess[::2].mean())]
-
-
-def _lag_excess(rho: Float64) -> Float64:
-    excess = np.zeros(_LAGS_PX.size)
-    lags = _LAGS_PX[rho.size > _LAGS_PX + 2]
-    excess[: lags.size] = rho[lags] - 0.25 * (rho[lags - 2] + rho[lags - 1] + rho[lags + 1] + rho[lags + 2])
-    return excess
+    mean, std = float(angular.mean()), float(angular.std())
+    axes, diagonals = 0.5 * float(angular[0] + angular[8]), 0.5 * float(angular[4] + angular[12])
+    return [std, axes - mean, diagonals - mean]
 
 
 def _npr_features(crop: Pixels) -> list[float]:

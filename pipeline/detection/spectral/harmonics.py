@@ -38,7 +38,7 @@ def peak_ratios(power: Pixels) -> Float64:
     """
     at, around = _table(*power.shape)
     flat = power.reshape(-1)
-    neighbours = flat.take(around)
+    neighbours = flat.take(around, mode="clip")
     neighbours.sort(axis=1)
     half = around.shape[1] // 2
     median = 0.5 * (neighbours[:, half - 1].astype(np.float64) + neighbours[:, half])

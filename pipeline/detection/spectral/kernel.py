@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
+import scipy.sparse
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -42,8 +42,8 @@ MIN_FOLDED_PX = 256
 _SIXTEENTHS = (*range(1, 11), 12, 15, 16, 18, 20, 24, 25, 27, 30, 32, 36, 40, 48, 50, 54, 60, 64)
 """Analysed sides in sixteens of pixels: only factors 2, 3, 5 (and 7 when tiny), because a transform of
 16 x 61 takes five times as long as one of 16 x 64; and those that `folds` can halve or more from 512 on."""
-_TABLE_SHAPES = 64
-_WINDOW_SHAPES = 16  # up to 4 MiB each
+_TABLE_SHAPES, _WINDOW_SHAPES = 64, 16  # a window takes up to 4 MiB
+_ROW_PADDING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +86,40 @@ def scratch(name: str, shape: tuple[int, int], dtype: npt.DTypeLike) -> Pixels:
     return buffer[:size].reshape(shape)
 
 
-def _windowed(field: Pixels) -> Pixels:
+def _pairs(rows: int, columns: int, dtype: npt.DTypeLike) -> Pixels:
+    """A work array (rows, columns + 2) whose middle takes a field, and all of it that field's spectrum.
+
+    OpenCV packs real spectra: (re, im) pairs from column 1 on. The column in front aligns the pairs, and the distance
+    between rows keeps the transform of columns off the few cache lines that multiples of 4 KiB share.
+    """
+    return scratch("pairs", (rows, columns + _ROW_PADDING), dtype)[:, : columns + 2]
+
+
+def _windowed(field: Pixels, parts: tuple[int, int]) -> Pixels:
+    """The field times `window`, and its (py, px) parts added up, as `_pairs` of (H/py, W/px)."""
     rows, columns = field.shape
-    windowed = scratch("windowed", (rows, columns), field.dtype)
-    np.multiply(field, window(rows, columns, field.dtype.char), out=windowed)
-    return windowed
+    high, wide = rows // parts[0], columns // parts[1]
+    weights = window(rows, columns, field.dtype.char)
+    pairs = _pairs(high, wide, field.dtype)
+    total = pairs[:, 1:-1]
+    if parts == (1, 1):
+        cv2.multiply(field, weights, total)
+        return pairs
+    total.fill(0)
+    for top in range(0, rows, high):
+        for left in range(0, columns, wide):
+            part = (slice(top, top + high), slice(left, left + wide))
+            cv2.accumulateProduct(field[part], weights[part], total)
+    return pairs
 
 
-def _half_plane(field: Pixels, shape: tuple[int, int], parts: tuple[int, int]) -> Complex:
-    """Transform of a windowed, folded field of `shape` px without its weighted mean, complex, in scratch."""
-    height, width = field.shape
-    # OpenCV packs real spectra: (re, im) pairs from column 1 on. One spare column in front aligns the pairs.
-    pairs = scratch("pairs", (height, width + 2), field.dtype)
-    cv2.dft(field, pairs[:, 1 : width + 1])
+def _half_plane(pairs: Pixels, shape: tuple[int, int], parts: tuple[int, int]) -> Complex:
+    """Transform in place of a windowed, folded field of `shape` px without its weighted mean, complex."""
+    packed = pairs[:, 1:-1]
+    cv2.dft(packed, packed)
     _unpack_column(pairs[:, 1], pairs[:, :2])
-    _unpack_column(pairs[:, width], pairs[:, width:])
-    plane: Complex = pairs.view(np.complex64 if field.dtype == np.float32 else np.complex128)
+    _unpack_column(pairs[:, -2], pairs[:, -2:])
+    plane: Complex = pairs.view(np.complex64 if pairs.dtype == np.float32 else np.complex128)
     _remove_mean(plane, *shape, parts)
     return plane
 
@@ -113,33 +131,31 @@ def power_spectrum(field: Pixels, parts: tuple[int, int] = (1, 1)) -> Pixels:
     py-th and px-th frequency, exactly, for the price of a transform of one part (the parts are added up before it):
     a grid of period 16 keeps its full height. Both sides must be even multiples of the parts.
     """
-    return folded_power(folded(_windowed(field), parts), (field.shape[0], field.shape[1]), parts)
+    return _power(_windowed(field, parts), (field.shape[0], field.shape[1]), parts)
 
 
-def folded(windowed: Pixels, parts: tuple[int, int]) -> Pixels:
-    """The sum of the (py, px) parts of a field, (H/py, W/px), in its own memory, which is written over."""
-    high, wide = windowed.shape[0] // parts[0], windowed.shape[1] // parts[1]
-    for part in range(1, parts[0]):
-        windowed[:high] += windowed[part * high : (part + 1) * high]
-    stacked = windowed[:high]
-    for part in range(1, parts[1]):
-        stacked[:, :wide] += stacked[:, part * wide : (part + 1) * wide]
-    return stacked[:, :wide]
+def folded_columns(windowed: Pixels, parts: int) -> Pixels:
+    """The sum of `parts` equal parts side by side of a field, (H, W/parts), in its own memory, written over."""
+    wide = windowed.shape[1] // parts
+    total = windowed[:, :wide]
+    for part in range(1, parts):
+        cv2.add(total, windowed[:, part * wide : (part + 1) * wide], total)
+    return total
 
 
 def folded_power(field: Pixels, shape: tuple[int, int], parts: tuple[int, int]) -> Pixels:
     """The power spectrum from a field of `shape` px that was multiplied by `window` and folded already."""
-    squares = _squares(_half_plane(field, shape, parts))
+    pairs = _pairs(field.shape[0], field.shape[1], field.dtype)
+    pairs[:, 1:-1] = field
+    return _power(pairs, shape, parts)
+
+
+def _power(pairs: Pixels, shape: tuple[int, int], parts: tuple[int, int]) -> Pixels:
+    squares = _half_plane(pairs, shape, parts).view(pairs.dtype)
+    np.square(squares, out=squares)
     power: Pixels = squares[:, ::2] + squares[:, 1::2]
     power *= squares.dtype.type(1.0 / _window_energy(*shape))
     return power
-
-
-def column_weights(columns: int) -> Float32:
-    """1/2, 1, ..., 1, 1/2 for the `columns` of a half plane of even width."""
-    weights = np.ones(columns, np.float32)
-    weights[[0, -1]] = 0.5
-    return weights
 
 
 def cell_power(field: Pixels, parts: tuple[int, int] = (1, 1)) -> Pixels:
@@ -148,17 +164,28 @@ def cell_power(field: Pixels, parts: tuple[int, int] = (1, 1)) -> Pixels:
     A cell spans 1 x 1, 2 x 2 or 4 x 4 frequencies for sides from 16, 512 and 1024 px on (by axis), so that
     about 256 x 128 cells remain whatever the size. With parts the size is that of one part.
     """
-    squares = _squares(_half_plane(folded(_windowed(field), parts), (field.shape[0], field.shape[1]), parts))
-    rows, columns = squares.shape[0], squares.shape[1] - 2
-    squares[:, :2] *= squares.dtype.type(0.5)
-    cells: Pixels = squares[:, :-2]
-    for halving in range(_halvings(rows)):
-        halved = scratch(f"halved {halving}", (cells.shape[0] // 2, columns), cells.dtype)
-        cells = np.add(cells[::2], cells[1::2], out=halved)
+    plane = _half_plane(_windowed(field, parts), (field.shape[0], field.shape[1]), parts)
+    values: Pixels = plane.view(field.dtype)
+    rows, columns = values.shape[0], values.shape[1] - 2
+    cells = _row_cells(values[:, :-2], 1 << _halvings(rows))
+    cells[:, :2] *= cells.dtype.type(0.5)
     for _ in range(_halvings(columns) + 1):  # once more: real and imaginary parts
         cells = cells[:, ::2] + cells[:, 1::2]
     cells *= cells.dtype.type(1.0 / _window_energy(*field.shape))
     return cells
+
+
+def _row_cells(values: Pixels, high: int) -> Pixels:
+    """Sums of the squares of every `high` rows, in scratch."""
+    rows, columns = values.shape
+    total = scratch("row cells", (rows // high, columns), values.dtype)
+    if high == 1:
+        np.square(values, out=total)
+        return total
+    total.fill(0)
+    for row in range(high):
+        cv2.accumulateSquare(values[row::high], total)
+    return total
 
 
 def cell_weights(rows: int, columns: int) -> Float64:
@@ -171,11 +198,10 @@ def cell_weights(rows: int, columns: int) -> Float64:
 
 def profiles(cells: Pixels, shape: tuple[int, int]) -> Profiles:
     """Full-plane means of the cells of a field of `shape` px; corners left out. Cells count by their centre."""
-    index, counts, low, high = _polar_table(*shape)
-    sums = np.bincount(index, weights=cells.ravel(), minlength=counts.radial.size * ANGULAR_BINS)
-    sums = sums.reshape(counts.radial.size, ANGULAR_BINS)
+    bins, counts, low, high = _polar_table(*shape, cells.dtype.char)
+    sums = (bins @ cells.reshape(-1)).astype(np.float64, copy=False).reshape(counts.radial.size, ANGULAR_BINS)
     with np.errstate(invalid="ignore", divide="ignore"):
-        radial = sums.sum(axis=1)[:RADIAL_BINS] / counts.radial[:RADIAL_BINS]
+        radial = sums[:RADIAL_BINS].sum(axis=1) / counts.radial[:RADIAL_BINS]
         angular = sums[low:high].sum(axis=0) / counts.angular
     return Profiles(radial, angular)
 
@@ -186,17 +212,6 @@ def log_magnitude_plane(power: Pixels) -> Pixels:
     mirrored = np.roll(half[::-1], 1, axis=0)[:, -2:0:-1]
     plane: Pixels = np.fft.fftshift(np.concatenate([half, mirrored], axis=1))
     return plane
-
-
-def axis_autocorrelation(power: Pixels) -> tuple[Float64, Float64]:
-    """Autocorrelation along x and along y at lags 0 ... N/2, 1 at lag 0.
-
-    The circular autocorrelation on an axis is the inverse transform of the power summed over the other axis.
-    """
-    along_x = power.sum(axis=0, dtype=np.float64)
-    along_y = power.sum(axis=1, dtype=np.float64) - 0.5 * (power[:, 0] + power[:, -1])
-    along_y = along_y + np.roll(along_y[::-1], 1)
-    return _normalised(scipy.fft.irfft(along_x)), _normalised(scipy.fft.irfft(along_y[: along_y.size // 2 + 1]))
 
 
 @lru_cache(maxsize=_TABLE_SHAPES)
@@ -245,18 +260,6 @@ def _remove_mean(plane: Complex, rows: int, columns: int, parts: tuple[int, int]
             plane[y, x] -= mean * rows * columns * weight_y * weight_x
 
 
-def _squares(plane: Complex) -> Pixels:
-    parts: Pixels = plane.view(np.float32 if plane.dtype == np.complex64 else np.float64)
-    squares: Pixels = np.square(parts, out=parts)
-    return squares
-
-
-def _normalised(correlation: Float64) -> Float64:
-    zero_lag = correlation[0] if correlation[0] > 0 else 1.0
-    result: Float64 = correlation[: correlation.size // 2 + 1] / zero_lag
-    return result
-
-
 def _window_energy(rows: int, columns: int) -> float:
     return 0.375 * rows * 0.375 * columns  # the sum of squares of a periodic Hann window is 3 N / 8
 
@@ -270,8 +273,11 @@ def window(rows: int, columns: int, dtype: str) -> Pixels:
 
 
 @lru_cache(maxsize=_TABLE_SHAPES)
-def _polar_table(rows: int, columns: int) -> tuple[Int64, Profiles, int, int]:
-    """Flat index radial * 16 + angular of every cell, the weights of the bins, the angular profile's annuli."""
+def _polar_table(rows: int, columns: int, dtype: str) -> tuple[scipy.sparse.csr_array, Profiles, int, int]:
+    """The matrix that adds up cells by radial * 16 + angular, the weights of the bins, the angular profile's annuli.
+
+    A bin holds a few dozen cells, few enough for sums in float32.
+    """
     fx, fy = cell_frequencies(rows, columns)
     radial = np.minimum(np.hypot(fy, fx) * (2 * RADIAL_BINS), RADIAL_BINS).astype(np.int64)
     sector = np.floor(np.arctan2(fy, fx) * (ANGULAR_BINS / np.pi) + 0.5).astype(np.int64) % ANGULAR_BINS
@@ -280,9 +286,11 @@ def _polar_table(rows: int, columns: int) -> tuple[Int64, Profiles, int, int]:
     counts = counts.reshape(RADIAL_BINS + 1, ANGULAR_BINS)
     low, high = (round(f * 2 * RADIAL_BINS) for f in ANGULAR_RANGE)
     totals = Profiles(counts.sum(axis=1), counts[low:high].sum(axis=0))
-    for table in (index, totals.radial, totals.angular):
+    places = (index, np.arange(index.size))
+    bins = scipy.sparse.csr_array((np.ones(index.size, dtype), places), shape=(counts.size, index.size))
+    for table in (bins.data, totals.radial, totals.angular):
         table.flags.writeable = False
-    return index, totals, low, high
+    return bins, totals, low, high
 
 
 def cell_frequencies(rows: int, columns: int) -> tuple[Float64, Float64]:

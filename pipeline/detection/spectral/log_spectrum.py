@@ -22,15 +22,18 @@ _FLOOR = 1e-3
 def residual_moments(cells: Pixels, shape: tuple[int, int]) -> tuple[float, float, float]:
     """Standard deviation, skewness and maximum of R = ln P - box9(ln P) over the cells of a field of `shape` px."""
     inverse, inside = _table(*shape, cells.dtype.char)
-    log_power = np.log(cells * inverse + cells.dtype.type(_FLOOR))
+    log_power = cells * inverse
+    log_power += cells.dtype.type(_FLOOR)
+    np.log(log_power, out=log_power)
     # Both axes are periodic: the left edge continues in the mirrored half plane, close enough by reflection.
-    residual = log_power - cv2.blur(log_power, (BOX, BOX), borderType=cv2.BORDER_REFLECT_101)
-    chosen = residual.reshape(-1).take(inside)
-    centred = chosen - chosen.mean(dtype=np.float64).astype(chosen.dtype)
-    squares = np.square(centred)
-    variance = float(squares.mean(dtype=np.float64))
-    third = float((squares * centred).mean(dtype=np.float64))
-    return float(np.sqrt(variance)), third / max(variance, 1e-12) ** 1.5, float(chosen.max())
+    residual = cv2.subtract(log_power, cv2.blur(log_power, (BOX, BOX), borderType=cv2.BORDER_REFLECT_101))
+    chosen = residual.reshape(-1).take(inside, mode="clip")  # in range as they are; the check costs a third
+    largest = float(chosen.max())
+    chosen -= chosen.dtype.type(cv2.mean(chosen)[0])
+    squares = np.square(chosen)
+    variance = cv2.mean(squares)[0]
+    third = cv2.mean(np.multiply(squares, chosen, out=squares))[0]
+    return float(np.sqrt(variance)), third / max(variance, 1e-12) ** 1.5, largest
 
 
 @lru_cache(maxsize=64)

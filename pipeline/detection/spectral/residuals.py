@@ -47,22 +47,27 @@ def differences(area: Pixels) -> Differences:
     window = kernel.window(rows, columns, area.dtype.char)
     for top, stop in _blocks(rows, columns, high):
         below = min(stop, rows - 1)  # the last row has none below
-        right, down, cross = _block_differences(area[top : below + 1])
-        across_x += right[: stop - top].sum(axis=0)
+        right, down, cross = _block_differences(area[top : below + 1], stop - top)
+        across_x += _column_sums(right)
         across_y[top:below] = _row_sums(down)
-        cross_x += cross.sum(axis=0)
+        cross_x += _column_sums(cross)
         cross_y[top:below] = _row_sums(cross)
         squares += cv2.norm(cross, cv2.NORM_L2SQR)
-        cross *= window[top:below, :-1]
-        stacked[top % high : top % high + below - top, :-1] += cross
+        into = stacked[top % high : top % high + below - top, :-1]
+        cv2.accumulateProduct(cross, window[top:below, :-1], into)
     return Differences(
         across_x / rows,
         across_y / columns,
         cross_x / (rows - 1),
         cross_y / (columns - 1),
         squares / ((rows - 1) * (columns - 1)),
-        kernel.folded_power(kernel.folded(stacked, (1, parts[1])), (rows, columns), parts),
+        kernel.folded_power(kernel.folded_columns(stacked, parts[1]), (rows, columns), parts),
     )
+
+
+def _column_sums(block: Pixels) -> Pixels:
+    sums: Pixels = cv2.reduce(block, 0, cv2.REDUCE_SUM, dtype=-1)[0]
+    return sums
 
 
 def _row_sums(block: Pixels) -> Pixels:
@@ -81,16 +86,20 @@ def _blocks(rows: int, columns: int, high: int) -> Iterator[tuple[int, int]]:
             yield top, min(top + size, part + high)
 
 
-def _block_differences(block: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """Absolute first differences along x and along y, and the cross-difference, in work arrays."""
-    rows, columns = block.shape
-    right = kernel.scratch("right", (rows, columns - 1), block.dtype)
-    down = kernel.scratch("down", (rows - 1, columns), block.dtype)
-    cross = kernel.scratch("cross", (rows - 1, columns - 1), block.dtype)
-    cv2.subtract(block[:, :-1], block[:, 1:], right)
-    cv2.absdiff(right[:-1], right[1:], cross)
+def _block_differences(block: Pixels, rows: int) -> tuple[Pixels, Pixels, Pixels]:
+    """Absolute first differences along x, of `rows` rows, and along y, and the cross-difference, in work arrays.
+
+    Their rows are as far apart as those of whole arrays: numpy and OpenCV read and write aligned memory faster.
+    """
+    shape = (block.shape[0], block.shape[1])
+    steps = kernel.scratch("steps", shape, block.dtype)[:, :-1]
+    cross = kernel.scratch("cross", shape, block.dtype)[:-1, :-1]
+    down = kernel.scratch("down", shape, block.dtype)[:-1]
+    cv2.subtract(block[:, :-1], block[:, 1:], steps)
+    cv2.absdiff(steps[:-1], steps[1:], cross)
     cv2.absdiff(block[:-1], block[1:], down)
-    np.abs(right, out=right)
+    right = steps[:rows]
+    cv2.absdiff(block[:rows, :-1], block[:rows, 1:], right)
     return right, down, cross
 
 
@@ -120,7 +129,11 @@ def phase_profiles(across: Float64) -> dict[int, Float64]:
     """
     longest = PHASE_PERIODS[-1]
     profile: Float64 = across[: across.size // longest * longest].reshape(-1, longest).mean(axis=0)
-    return {period: profile.reshape(-1, period).mean(axis=0) for period in PHASE_PERIODS}
+    profiles = {longest: profile}
+    for period in PHASE_PERIODS[-2::-1]:
+        profile = 0.5 * (profile[:period] + profile[period:])
+        profiles[period] = profile
+    return profiles
 
 
 def phase_peak(profile: Float64) -> float:
@@ -151,13 +164,13 @@ def neighbouring_pixels(area: Pixels) -> NeighbouringPixels:
     `log_kurtosis` is ln E[d^4]/E[d^2]^2, `log_diagonal_ratio` ln of the diagonal's energy over that of the two
     sides. The blocks' first pixels, where d is 0, are left out.
     """
-    first = np.ascontiguousarray(area[::2, ::2])
-    side_x, side_y, diagonal = (
-        np.square(cv2.subtract(np.ascontiguousarray(area[y::2, x::2]), first)) for y, x in ((0, 1), (1, 0), (1, 1))
-    )
-    energies = [cv2.mean(part)[0] + _FLOOR for part in (side_x, side_y, diagonal)]
-    fourth = sum(cv2.norm(part, cv2.NORM_L2SQR) for part in (side_x, side_y, diagonal)) / (3 * first.size)
-    total = side_x + side_y + diagonal
+    first, *squares = (np.ascontiguousarray(area[y::2, x::2]) for y in (0, 1) for x in (0, 1))
+    for part in squares:
+        cv2.subtract(part, first, part)
+        cv2.multiply(part, part, part)
+    energies = [cv2.mean(part)[0] + _FLOOR for part in squares]
+    fourth = sum(cv2.norm(part, cv2.NORM_L2SQR) for part in squares) / (3 * first.size)
+    total = cv2.add(cv2.add(squares[0], squares[1], first), squares[2], first)
     size = (total.shape[1] // _NPR_BLOCK, total.shape[0] // _NPR_BLOCK)
     blocks = np.log(cv2.resize(total, size, interpolation=cv2.INTER_AREA).astype(np.float64) / 3 + _FLOOR)
     mean = sum(energies) / 3
