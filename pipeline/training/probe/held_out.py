@@ -157,7 +157,7 @@ def _fused(s1: Floats, s2: Floats, images: Images, view: str, fusion: Fusion) ->
 
 
 def score_rows(found: Mapping[str, HeldOut], rows: Sequence[Labelled], images: Images, view: str) -> list[ScoreRow]:
-    """Held-out scores of one view as lines of a scores file; packaged images and the final split are left out."""
+    """Held-out scores of one view as lines of a scores file; packaged thumbnails and the final split are left out."""
     outer = found[view].outer
     return [
         ScoreRow(
@@ -176,5 +176,5 @@ def score_rows(found: Mapping[str, HeldOut], rows: Sequence[Labelled], images: I
             fused=float(outer["fused"][i]),
         )
         for i, row in enumerate(rows)
-        if images.fold[i] >= 0 and not images.packaged[i]
+        if images.fold[i] >= 0 and not images.thumbnail_only[i]
     ]
