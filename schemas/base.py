@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.types import SchemaVersion
 
 SCHEMA_MAJOR = 1
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 class Part(BaseModel):

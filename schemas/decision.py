@@ -45,6 +45,8 @@ class ReasonCode(StrEnum):
     SYNTHETIC_CONFIRMED = "synthetic_confirmed"
     AUTHENTIC_CONFIRMED = "authentic_confirmed"
     UNCERTAIN = "uncertain"
+    NOT_BLOCKED = "not_blocked"
+    NOT_CLEARED = "not_cleared"
     SPECTRAL_NOT_APPLICABLE = "spectral_not_applicable"
     EXPIRED = "expired"
     MEDIA_TRUNCATED = "media_truncated"
@@ -60,6 +62,7 @@ class ReasonCode(StrEnum):
     MLLM_TIMEOUT = "mllm_timeout"
     MLLM_REFUSED = "mllm_refused"
     MLLM_INVALID_REPORT = "mllm_invalid_report"
+    MLLM_OVERLOADED = "mllm_overloaded"
 
 
 class Reason(Part):

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from schemas.base import Part, Record
-from schemas.types import Probability, Text
+from schemas.types import Probability, ShortText, Text
 
 
 class Hypothesis(StrEnum):
@@ -51,12 +51,19 @@ class EvidenceSource(StrEnum):
     SPECTRUM = "spectrum"
 
 
+PixelCount = Annotated[int, Field(ge=0, le=65_535)]
+Region = Annotated[tuple[PixelCount, ...], Field(min_length=4, max_length=4)]
+"""Left, top, width, height in pixels of the image as the model was shown it."""
+
+
 class Observation(Part):
-    """One thing seen, and where."""
+    """One thing seen, and where. `feature` cites a row of the table of measured features."""
 
     source: EvidenceSource
     band: Band | None
     quadrant: Quadrant
+    feature: ShortText | None = None
+    region: Region | None = None
     observation: Text
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from pipeline.detection.bundle import Bundle, BundleError
 from pipeline.detection.classifier.classifier import Classifier
 from pipeline.detection.classifier.preprocess import crops
-from pipeline.detection.mllm.backends.base import ServerUnavailable, VerifyRequest, VerifyResult
+from pipeline.detection.mllm.backends.base import VerifyRequest, VerifyResult
+from pipeline.detection.mllm.chat import ServerUnavailable
+from pipeline.detection.mllm.trace import Trace
 from pipeline.detection.policy import codec_of
 from pipeline.detection.spectral.analyser import SpectralAnalyser, SpectralAnalysis
 from pipeline.detection.spectral.panel import render_panel
@@ -18,7 +20,7 @@ from pipeline.media.errors import MediaError
 from schemas.decision import Outcome, ReasonCode, Risk
 from schemas.media import StageScore
 from schemas.types import StageName
-from workers.mllm.stage import explain, is_authentic, probability
+from workers.mllm.conclusion import conclude
 from workers.mllm.worker import make_verifier
 from workers.settings import Settings
 from workers.verdicts import below_t2
@@ -48,6 +50,7 @@ class Inspection:
     analysis: SpectralAnalysis | None = None
     mllm: float | None = None
     panel: Path | None = None
+    trace: Trace | None = None
 
     def as_json(self) -> dict[str, Any]:
         """One line of `inspect --json`."""
@@ -73,6 +76,7 @@ class Inspection:
             "not_applicable": spectral.not_applicable if spectral else None,
             "features": [f.model_dump(mode="json") for f in spectral.features] if spectral else [],
             "panel": str(self.panel) if self.panel else None,
+            "trace": self.trace.in_full() if self.trace else None,
         }
 
 
@@ -88,7 +92,7 @@ class Inspector:
             raise BundleError(f"{self._bundle.directory}: has no spectral reference; train one, then `bundle seal`")
         self._classifier = Classifier(self._bundle, settings.classifier.backend, settings.classifier.batching)
         self._analyser = SpectralAnalyser(self._bundle.path(entry.file))
-        self._verifier = make_verifier(settings.mllm)
+        self._verifier = make_verifier(settings.mllm, self._bundle)
         self._panels = panel_directory
         self._all_stages = all_stages
 
@@ -126,10 +130,10 @@ class Inspector:
         fused, stage2 = policy.fuse12(s1, analysis.score, codec), policy.stage2_score(s1, analysis.score, codec)
         goes_on = stage2 is not None and not policy.stage1_exit(s1) and not policy.stage2_exit(stage2)
         result = self._ask(data, image, s1, analysis, png) if goes_on or self._all_stages else None
-        opinion = probability(result.report) if result else None
-        verdict = self._verdict(s1, analysis, result)
-        final = policy.final_score(fused, opinion)
-        return Inspection(path, verdict, image, s1, stage2, final, analysis, opinion, panel)
+        final = conclude(policy, fused, result).final if result else fused
+        opinion = result.opinion.probability if result and result.opinion else None
+        verdict, trace = self._verdict(s1, analysis, result), result.trace if result else None
+        return Inspection(path, verdict, image, s1, stage2, final, analysis, opinion, panel, trace)
 
     def _verdict(self, s1: float, analysis: SpectralAnalysis | None, result: VerifyResult | None) -> Verdict:
         policy, t = self._bundle.policy, self._bundle.policy.thresholds
@@ -146,17 +150,13 @@ class Inspector:
         if policy.stage2_exit(stage2):
             below = below_t2(policy, stage2)
             return Verdict(Outcome.PASS, StageName.SPECTRAL, ReasonCode.ANOMALY_BELOW_T2, below, Risk.LOW_RISK)
-        if result is None or result.report is None:
-            code = (result.failure if result else None) or ReasonCode.MLLM_UNAVAILABLE
-            return Verdict(
-                Outcome.ESCALATE, StageName.MLLM, code, result.detail if result else "the server is not there"
-            )
-        p12 = policy.fuse12(s1, analysis.score, codec)
-        final = policy.final_score(p12, probability(result.report))
-        outcome = policy.stage3_outcome(p12, final, is_authentic(result.report))
-        first = explain(outcome, p12, final, result.report)[0]
-        risk = Risk.CLEARED if outcome is Outcome.PASS else None
-        return Verdict(outcome, StageName.MLLM, first.code, first.detail, risk)
+        if result is None:
+            absent = ReasonCode.MLLM_UNAVAILABLE
+            return Verdict(Outcome.ESCALATE, StageName.MLLM, absent, "the server is not there")
+        conclusion = conclude(policy, policy.fuse12(s1, analysis.score, codec), result)
+        first = conclusion.reasons[0]
+        risk = Risk.CLEARED if conclusion.outcome is Outcome.PASS else None
+        return Verdict(conclusion.outcome, StageName.MLLM, first.code, first.detail, risk)
 
     def _ask(
         self, data: bytes, image: DecodedImage, s1: float, analysis: SpectralAnalysis, panel: bytes

@@ -73,6 +73,26 @@ class SpectralEntry(BaseModel):
     file: FileName
 
 
+class MllmEntry(BaseModel):
+    """Tier 3. Both prompts or neither: without them the package's own are used; `calibration` is a map to P."""
+
+    model_config = _SETTINGS
+
+    prompt_reason: FileName | None = None
+    prompt_report: FileName | None = None
+    calibration: FileName | None = None
+
+    @model_validator(mode="after")
+    def _prompts_come_together(self) -> Self:
+        if (self.prompt_reason is None) != (self.prompt_report is None):
+            raise ValueError("prompt_reason and prompt_report belong together: name both or neither")
+        return self
+
+    def roles(self) -> dict[str, str]:
+        """Field -> file name."""
+        return {f"mllm.{field}": name for field, name in self.model_dump(exclude_none=True).items()}
+
+
 class Manifest(BaseModel):
     """`bundle.json`. `prior` is the share of synthetic media at which scores are probabilities.
 
@@ -90,6 +110,7 @@ class Manifest(BaseModel):
     policy: FileName
     classifier: ClassifierEntry
     spectral: SpectralEntry | None = None
+    mllm: MllmEntry | None = None
     training: FileName | None = None
     files: dict[FileName, FileEntry]
 
@@ -104,6 +125,8 @@ class Manifest(BaseModel):
         named = {"policy": self.policy, "classifier.file": self.classifier.file}
         if self.spectral:
             named["spectral.file"] = self.spectral.file
+        if self.mllm:
+            named |= self.mllm.roles()
         return named | ({"training": self.training} if self.training else {})
 
 

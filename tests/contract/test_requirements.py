@@ -17,7 +17,7 @@ EXTRAS = {
     "base": (),
     "cuda": ("torch",),
     "dev": ("embedded", "dev"),
-    "torch": ("embedded", "dev", "torch"),
+    "torch": ("embedded", "dev", "torch", "modelserver"),
 }
 
 

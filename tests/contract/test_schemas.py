@@ -262,10 +262,25 @@ def test_an_earlier_release_reads_what_today_writes(path: Path, release: Path) -
     validator(schema).validate(json.loads(path.read_bytes()))
 
 
+CAME_WITH_1_1 = {
+    f"record.{place}reasons.items.code.enum: {code!r} added"
+    for place in ("", "unmapped.mediasieve.")
+    for code in ("mllm_overloaded", "not_blocked", "not_cleared")
+}
+"""A reader of 1.0 refuses a decision with one of these. No worker reads decisions, and no release came before 1.1."""
+
+
 @pytest.mark.parametrize("release", PREVIOUS, ids=lambda path: path.name)
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_nothing_but_optional_fields_came_since_an_earlier_release(name: str, release: Path) -> None:
-    assert breaking_changes(stored_schema(name, release), generate.json_schema(MODELS[name])) == []
+    found = breaking_changes(stored_schema(name, release), generate.json_schema(MODELS[name]))
+    assert set(found) <= CAME_WITH_1_1
+
+
+def test_each_exception_is_one() -> None:
+    models = (Decision, DetectionFinding)
+    found = [breaking_changes(stored_schema(schema_name(m), PREVIOUS[0]), generate.json_schema(m)) for m in models]
+    assert {line for lines in found for line in lines} == CAME_WITH_1_1
 
 
 NEW = {"x_new": {"a": 1}}
@@ -290,8 +305,8 @@ def test_a_later_minor_version_is_read_as_far_as_it_is_known(path: Path) -> None
     else:
         later = with_new_fields(later)
     body = later["unmapped"]["mediasieve"] if model is DetectionFinding else later
-    body["schema_version"] = "1.1"
-    assert read_value(model, json.dumps(later).encode()) == today.model_copy(update={"schema_version": "1.1"})
+    body["schema_version"] = "1.9"
+    assert read_value(model, json.dumps(later).encode()) == today.model_copy(update={"schema_version": "1.9"})
 
 
 @pytest.mark.parametrize("version", ["2.0", "0.9", "9999.1", "2"])

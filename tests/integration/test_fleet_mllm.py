@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
@@ -33,21 +31,16 @@ from schemas.types import StageName
 from schemas.wire import encode
 from tests.support.kafka import TIMEOUT_S, create_topics, delete_topics, produce
 from tests.support.mailbox import Decided, Mailbox
+from tests.support.mllm import plain_report, report_data
 from tests.support.records import anomalous
+from tests.support.scripted_server import Reply, ScriptedServer, completion, serving
 from tests.support.waiting import wait_until
 from workers.mllm.settings import MllmSettings
 from workers.mllm.worker import build
 
-SYNTHETIC = {
-    "observations": [{"source": "spectrum", "band": "high", "quadrant": "top_left", "observation": "peak at 1/16"}],
-    "spatial_correlation": "the hair",
-    "alternative_explanations": ["resizing"],
-    "hypothesis": "lora_tuned",
-    "rank_guess": 16,
-    "confidence": 0.95,
-    "primary_evidence": "peak at 1/16",
-}
-AUTHENTIC = SYNTHETIC | {"hypothesis": "authentic", "rank_guess": None, "primary_evidence": "sensor noise"}
+SYNTHETIC = plain_report("base_diffusion", 0.95, observations=report_data()["observations"][:1])
+SYNTHETIC["observations"][0]["feature"] = None
+AUTHENTIC = SYNTHETIC | {"hypothesis": "authentic", "primary_evidence": "sensor noise"}
 
 
 def _png(colour: int) -> bytes:
@@ -58,30 +51,9 @@ def _png(colour: int) -> bytes:
 
 @contextmanager
 def model_server(content: str, port: int = 0) -> Iterator[int]:
-    """Answers every request with this content; yields its port."""
-    choice = {"index": 0, "finish_reason": "stop", "message": {"content": content}}
-    body = json.dumps({"object": "chat.completion", "model": "served", "choices": [choice]}).encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    """Answers every question with this content; yields its port."""
+    with serving(ScriptedServer(lambda _: Reply(completion(content))), port) as server:
+        yield int(server.url.rsplit(":", 1)[1].partition("/")[0])
 
 
 def _closed_port() -> int:
@@ -169,10 +141,13 @@ def test_scores_and_report_that_agree_block(stage: Stage3) -> None:
     assert decision.final_score is not None
     assert decision.final_score >= decision.thresholds.t3_block
     assert decision.reasons[1].detail == SYNTHETIC["primary_evidence"]
-    panel, trace = decision.evidence
-    assert (panel.kind, trace.kind) == ("spectral_panel", "mllm_trace")
-    kept = json.loads(ContentStore(stage.store_url).get_evidence(trace.uri, trace.sha256))
-    assert json.loads(kept["raw_text"]) == SYNTHETIC
+    kinds = ["spectral_panel", "mllm_reason", "mllm_report", "mllm_trace"]
+    assert [kept.kind for kept in decision.evidence] == kinds
+    store = ContentStore(stage.store_url)
+    _, _, report, trace = decision.evidence
+    assert json.loads(store.get_evidence(report.uri, report.sha256)) == SYNTHETIC
+    manifest = json.loads(store.get_evidence(trace.uri, trace.sha256))
+    assert manifest["turns"][1]["raw_sha256"] == report.sha256
 
 
 @pytest.mark.parametrize(

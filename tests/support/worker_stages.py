@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -13,6 +14,8 @@ from PIL import Image
 
 from pipeline.detection.bundle import Bundle
 from pipeline.detection.mllm.backends.base import VerifyRequest, VerifyResult
+from pipeline.detection.mllm.trace import Trace
+from pipeline.detection.mllm.verdict import opinion_of
 from pipeline.detection.policy import Policy
 from pipeline.detection.spectral.analyser import SpectralAnalysis
 from pipeline.media.content_store import ContentStore
@@ -202,13 +205,19 @@ def report(hypothesis: Hypothesis = Hypothesis.GAN, confidence: float = 0.9) -> 
     )
 
 
+def reported(made: ForensicReport, trace: Trace | None = None, *, calibrated: bool = False) -> VerifyResult:
+    """As a verifier gives it, with the opinion that the report states."""
+    opinion = replace(opinion_of(made, ()), calibrated=calibrated)
+    return VerifyResult(report=made, opinion=opinion, model="fake-mllm", trace=trace, duration_s=0.5)
+
+
 class FakeVerifier:
     """Gives what is scripted; remembers the requests."""
 
     model = "fake-mllm"
 
     def __init__(self) -> None:
-        self.gives: VerifyResult | Exception = VerifyResult(report=report(), model=self.model, duration_s=0.5)
+        self.gives: VerifyResult | Exception = reported(report())
         self.requests: list[VerifyRequest] = []
 
     def open(self) -> None: ...
@@ -223,9 +232,10 @@ class FakeVerifier:
 class FakedMllm:
     """An MllmStage and its fakes; original and panel are in the store."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = POLICY, max_wait_s: float = math.inf) -> None:
         self.verifier, self.store = FakeVerifier(), BreakableStore()
-        self.stage = MllmStage(shipped_bundle(), self.verifier, "memory://")
+        bundle = replace(shipped_bundle(), policy=policy)
+        self.stage = MllmStage(bundle, self.verifier, "memory://", max_wait_s=max_wait_s)
         self.stage._store = self.store
         self.store.put("acme", hashlib.sha256(DATA).hexdigest(), DATA)
         self.panel_uri, self.panel_sha256 = self.store.put_evidence(PANEL_PNG, ".png")

@@ -151,3 +151,9 @@ def test_the_command_says_what_is_wrong(directory, capsys):
         main(["verify", str(directory)])
     main(["seal", str(directory)])
     assert capsys.readouterr().out == "b1: 3 files\n"
+
+
+def test_files_of_the_mllm_entry_must_be_listed(directory):
+    edit(directory, mllm={"calibration": "absent.json"})
+    with pytest.raises(BundleError, match=r"absent\.json: named by mllm\.calibration but not in `files`"):
+        Bundle.load(directory)

@@ -1,4 +1,4 @@
-"""What `mediasieve bench spectral` prints; how fast anything is, is no test."""
+"""What `mediasieve bench` prints; how fast anything is, is no test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from pipeline.detection.spectral import kernel
 from pipeline.evaluation.power_law import coloured, power_law
 from pipeline.media.encode import encode
-from workers import spectral_bench
+from workers import mllm_bench, spectral_bench
 from workers.cli.bench import app
 
 
@@ -63,3 +63,28 @@ def test_bytes_reach_every_step(step: str, name: str) -> None:
     data = encode(coloured(power_law(128, 128)), codec, quality)
 
     assert spectral_bench.from_bytes(step, data) is not None
+
+
+MLLM = ["mllm", "--images", "6", "--concurrency", "2", "--latency-ms", "5", "--size", "160"]
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_mllm_stage_is_measured_against_what_its_server_allows(passes: int) -> None:
+    result = CliRunner().invoke(app, [*MLLM, "--passes", str(passes), "--json"])
+
+    assert result.exit_code == 0, result.output
+    row = json.loads(result.stdout.splitlines()[-1])
+    assert row["images"] == 6
+    assert row["ideal_per_s"] == pytest.approx(2 / (0.005 * passes))
+    assert row["per_s"] > 0
+    assert row["cpu_ms"] > 0
+    assert row["peak_rss_mib"] > 0
+
+
+def test_an_item_that_the_report_does_not_decide_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mllm_bench, "_SCORE", 0.5)
+
+    result = CliRunner().invoke(app, MLLM)
+
+    assert result.exit_code == 1
+    assert "was not decided by the report" in result.output

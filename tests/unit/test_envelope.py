@@ -45,7 +45,7 @@ def test_headers_are_cloudevents_binary_mode_with_both_trace_headers() -> None:
         "ce_source": b"/mediasieve/mllm",
         "ce_subject": b"news/42",
         "ce_time": b"2026-01-31T12:00:00Z",
-        "ce_dataschema": b"https://mediasieve.dev/schemas/1.0/detection_finding.json",
+        "ce_dataschema": b"https://mediasieve.dev/schemas/1.1/detection_finding.json",
         "ce_traceparent": PARENT.encode(),
         "content-type": b"application/json",
         "traceparent": PARENT.encode(),
@@ -89,7 +89,7 @@ def test_event_ids_depend_on_all_they_are_made_of_and_nothing_else() -> None:
 
 def test_schema_names() -> None:
     assert schema_name(MediaReference) == "media_reference"
-    assert schema_uri(MediaReference) == "https://mediasieve.dev/schemas/1.0/media_reference.json"
+    assert schema_uri(MediaReference) == "https://mediasieve.dev/schemas/1.1/media_reference.json"
 
 
 def test_a_traceparent_is_read_and_written() -> None:

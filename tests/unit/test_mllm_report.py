@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.detection.mllm.report import ReportError, answer_schema, parse_report
 from schemas.forensics import ForensicReport, Hypothesis
+from tests.support.mllm import report_data as answer
 
 FORBIDDEN = {
     "$ref",
@@ -22,20 +23,6 @@ FORBIDDEN = {
     "multipleOf",
     "default",
 }
-
-
-def answer(**changes: Any) -> dict[str, Any]:
-    spectral = {"source": "spectrum", "band": "high", "quadrant": "top_left", "observation": "peak at 1/16"}
-    seen = {"source": "image", "band": None, "quadrant": "centre", "observation": "hair melts"}
-    return {
-        "observations": [spectral, seen],
-        "spatial_correlation": "the hair",
-        "alternative_explanations": ["resizing"],
-        "hypothesis": "lora_tuned",
-        "rank_guess": 16,
-        "confidence": 0.9,
-        "primary_evidence": "peak at 1/16",
-    } | changes
 
 
 def nodes(schema: Any) -> list[dict[str, Any]]:
@@ -61,6 +48,35 @@ def test_schema_covers_the_report_and_keeps_its_order() -> None:
     fields = [name for name in ForensicReport.model_fields if name != "schema_version"]
     assert list(answer_schema()["properties"]) == fields
     assert answer_schema()["properties"]["hypothesis"]["enum"] == [h.value for h in Hypothesis]
+
+
+def test_the_schema_holds_for_every_image_so_that_a_grammar_is_compiled_once() -> None:
+    assert answer_schema() == answer_schema()
+    observation = answer_schema()["properties"]["observations"]["items"]["properties"]
+    region, null = observation["region"]["anyOf"]
+    assert (region["type"], region["minItems"], region["maxItems"], null) == ("array", 4, 4, {"type": "null"})
+    assert region["items"] == {"type": "integer"}
+
+
+def longest(schema: Any) -> int:
+    """Characters of the longest answer that the schema allows, without white space; a number counts as 24."""
+    if "anyOf" in schema:
+        return max(longest(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return max(len(json.dumps(value)) for value in schema["enum"])
+    match schema["type"]:
+        case "object":
+            return 2 + sum(len(name) + 4 + longest(part) for name, part in schema["properties"].items())
+        case "array":
+            return 2 + int(schema["maxItems"]) * (1 + longest(schema["items"]))
+        case "string":
+            return 2 + int(schema["maxLength"])
+        case kind:
+            return {"number": 24, "integer": 24, "null": 4}[kind]
+
+
+def test_no_model_that_is_held_to_the_schema_can_go_on_for_long() -> None:
+    assert longest(answer_schema()) < 8000
 
 
 def test_a_good_answer_satisfies_both_checks() -> None:
@@ -107,6 +123,12 @@ def test_nothing_else_is_repaired(wrap: str) -> None:
         ({"primary_evidence": " \n"}, "primary_evidence"),
         ({"hypothesis": "authentic", "rank_guess": None, "confidence": 0.2}, "confidence"),
         ({"hypothesis": "gan", "rank_guess": None, "confidence": 0.2}, "confidence"),
+        ({"observations": [answer()["observations"][0] | {"region": [1, 2, 3]}]}, "observations.0.region"),
+        ({"observations": [answer()["observations"][0] | {"region": [1, 2, 3, -4]}]}, "observations.0.region"),
+        ({"observations": [answer()["observations"][0] | {"region": [1, 2, 3, 4.5]}]}, "observations.0.region"),
+        ({"observations": [answer()["observations"][0] | {"feature": "x" * 129}]}, "observations.0.feature"),
+        ({"primary_evidence": "the peak again, " * 20}, "primary_evidence: repeats itself"),
+        ({"alternative_explanations": ["ok", "JPEG JPEG " * 30]}, "alternative_explanations[1]: repeats itself"),
         ({"schema_version": "1.9"}, "schema_version"),
         ({"verdict": "pass"}, "verdict"),
     ],
@@ -128,6 +150,10 @@ def test_no_field_may_be_missing(field: str) -> None:
     [
         {"rank_guess": None},
         {"confidence": 1},
+        {
+            "primary_evidence": "A row of peaks at odd sixteenths that no codec explains. "
+            + "The hair is smooth there. " * 3
+        },
         {"hypothesis": "authentic", "rank_guess": None, "observations": []},
         {"hypothesis": "undetermined", "rank_guess": None, "confidence": 0.1, "primary_evidence": ""},
     ],

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import obstore
 import orjson
 import pytest
 
-from pipeline.detection.mllm.backends.base import ServerUnavailable, VerifyResult
+from pipeline.detection.calibration import logit, sigmoid
+from pipeline.detection.mllm.backends.base import VerifyResult
+from pipeline.detection.mllm.chat import ServerUnavailable
+from pipeline.detection.mllm.trace import Trace, Turn
+from pipeline.detection.policy import Fusion, Policy
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item
 from schemas.decision import Outcome, ReasonCode, Risk
 from schemas.forensics import Hypothesis
@@ -16,7 +22,8 @@ from schemas.media import AnomalousMedia, EvidenceRef
 from schemas.types import StageName
 from tests.support.cases import PAST, anomalous
 from tests.support.entries import item as plain_item
-from tests.support.worker_stages import DATA, PANEL_PNG, FakedMllm, decided, report, shipped_bundle
+from tests.support.worker_stages import DATA, PANEL_PNG, FakedMllm, decided, report, reported, shipped_bundle
+from workers.mllm.breaker import Overloaded
 
 MLLM_CODES = [c for c in ReasonCode if c.value.startswith("mllm_")]
 
@@ -31,9 +38,24 @@ def item(faked: FakedMllm, classifier: float = 0.9, spectral: float = 0.9, **sta
     return plain_item(tenant="acme", value=anomalous(classifier, spectral, panel=panel, **{"data": DATA, **stamped}))
 
 
-def says(hypothesis: Hypothesis, confidence: float = 0.9, raw_text: str = "") -> VerifyResult:
-    made = report(hypothesis, confidence)
-    return VerifyResult(report=made, model="fake-mllm", raw_text=raw_text, duration_s=0.5)
+def says(
+    hypothesis: Hypothesis, confidence: float = 0.9, trace: Trace | None = None, *, calibrated: bool = False
+) -> VerifyResult:
+    return reported(report(hypothesis, confidence), trace, calibrated=calibrated)
+
+
+def traced(*raw_texts: str) -> Trace:
+    turns = tuple(Turn(name, "?", raw, 0.1, "stop") for name, raw in zip(("reason", "report"), raw_texts, strict=True))
+    return Trace(
+        model="fake-mllm",
+        backend="fake",
+        capabilities=None,
+        prompts={},
+        prompts_sha256="0" * 64,
+        passes=2,
+        prefill="",
+        turns=turns,
+    )
 
 
 def test_the_verifier_sees_both_pictures_and_all_that_was_measured(faked: FakedMllm) -> None:
@@ -92,18 +114,76 @@ def test_every_failure_of_the_model_escalates_with_its_code(code: ReasonCode, fa
     assert decision.final_score == shipped_bundle().policy.fuse12(0.1, 0.1)
 
 
-def test_the_models_answer_is_kept_as_it_came(faked: FakedMllm) -> None:
-    faked.verifier.gives = says(Hypothesis.GAN, raw_text='{"hypothesis": "gan"}')
+def test_each_answer_and_the_trace_are_kept_under_their_own_digests(faked: FakedMllm) -> None:
+    faked.verifier.gives = says(Hypothesis.GAN, trace=traced("I see peaks", '{"hypothesis": "gan"}'))
     decision = decided(faked.process(item(faked)), Outcome.BLOCK)
-    trace = decision.evidence[-1]
-    assert trace.kind == "mllm_trace"
+    _, reason, report, trace = decision.evidence
+    assert [e.kind for e in (reason, report, trace)] == ["mllm_reason", "mllm_report", "mllm_trace"]
+    assert faked.store.get_evidence(reason.uri, reason.sha256) == b"I see peaks"
+    assert faked.store.get_evidence(report.uri, report.sha256) == b'{"hypothesis": "gan"}'
     kept = orjson.loads(faked.store.get_evidence(trace.uri, trace.sha256))
-    assert kept == {"model": "fake-mllm", "raw_text": '{"hypothesis": "gan"}', "duration_s": 0.5}
+    assert [(turn["raw_uri"], turn["raw_sha256"]) for turn in kept["turns"]] == [
+        (reason.uri, reason.sha256),
+        (report.uri, report.sha256),
+    ]
+
+
+def test_a_failures_trace_is_kept_too(faked: FakedMllm) -> None:
+    faked.verifier.gives = VerifyResult(
+        failure=ReasonCode.MLLM_REFUSED, model="fake-mllm", trace=traced("I see", "I will not"), duration_s=0.5
+    )
+    decision = decided(faked.process(item(faked)), Outcome.ESCALATE)
+    assert [e.kind for e in decision.evidence] == ["spectral_panel", "mllm_reason", "mllm_report", "mllm_trace"]
+
+
+def test_no_decision_without_its_trace(faked: FakedMllm) -> None:
+    def answer_and_lose_the_disk(_: object) -> VerifyResult:
+        faked.store.down = True
+        return says(Hypothesis.GAN, trace=traced("a", "b"))
+
+    faked.verifier.verify = answer_and_lose_the_disk  # type: ignore[method-assign]  # a fake at the seam
+    assert faked.process(item(faked)) == Defer(DeferScope.DEPENDENCY, "content store: disk full")
+
+
+LISTENING = Policy(version="test", fusion=Fusion(mllm_weight=1.0))
+
+
+def test_an_opinion_without_calibration_moves_no_score() -> None:
+    faked = FakedMllm(LISTENING)
+    faked.verifier.gives = says(Hypothesis.GAN, 0.999)
+    decision = decided(faked.process(item(faked, 0.7, 0.7)), Outcome.ESCALATE)
+    assert decision.final_score == pytest.approx(0.7)
+    assert decision.scores[-1].note == "stated confidence, uncalibrated"
+
+
+def test_a_calibrated_opinion_moves_it_within_the_bound() -> None:
+    faked = FakedMllm(LISTENING)
+    faked.verifier.gives = says(Hypothesis.GAN, 0.999, calibrated=True)
+    decision = decided(faked.process(item(faked, 0.7, 0.7)), Outcome.BLOCK)
+    assert decision.final_score == pytest.approx(sigmoid(logit(0.7) + 1.0))
+    assert decision.scores[-1].note == "stated confidence, calibrated"
+
+
+def test_what_was_not_decided_is_explained(faked: FakedMllm) -> None:
+    faked.verifier.gives = says(Hypothesis.AUTHENTIC)
+    codes = [r.code for r in decided(faked.process(item(faked, 0.9, 0.9)), Outcome.ESCALATE).reasons]
+    assert ReasonCode.NOT_BLOCKED in codes
+    assert ReasonCode.NOT_CLEARED in codes
 
 
 def test_an_absent_server_moves_nothing(faked: FakedMllm) -> None:
-    faked.verifier.gives = ServerUnavailable("connection refused")
-    assert faked.process(item(faked)) == Defer(DeferScope.DEPENDENCY, "MLLM server: connection refused")
+    faked.verifier.gives = ServerUnavailable("connection refused", 7.0)
+    assert faked.process(item(faked)) == Defer(DeferScope.DEPENDENCY, "MLLM server: connection refused", 7.0)
+
+
+def test_what_waited_too_long_unasked_is_given_to_people() -> None:
+    faked = FakedMllm(max_wait_s=60.0)
+    faked.verifier.gives = Overloaded("circuit open", 5.0)
+    old = replace(item(faked), queued_at_s=time.time() - 100.0)
+    decision = decided(faked.process(old), Outcome.ESCALATE)
+    assert decision.reasons[0].code is ReasonCode.MLLM_OVERLOADED
+    young = replace(old, queued_at_s=time.time())
+    assert isinstance(faked.process(young), Defer)
 
 
 def test_without_the_store_nothing_moves(faked: FakedMllm) -> None:

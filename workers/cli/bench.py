@@ -1,8 +1,10 @@
-"""`mediasieve bench`: how fast this machine runs a stage, beside plain code for the same question."""
+"""`mediasieve bench`: how fast this machine runs a stage, beside plain code or the best that its server allows."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,17 +14,12 @@ from rich.table import Table
 from workers.cli.common import Json, print_json
 
 app = typer.Typer(
-    help="Measure speed on this machine, interleaved against plain code.",
+    help="Measure speed on this machine.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 _SIDES_PX = [512, 1024]
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `spectral` a subcommand although it is the only one."""
 
 
 @app.command()
@@ -56,6 +53,71 @@ def spectral(
     _print(console, f"One core, {rounds} rounds: processor time", spectral_bench.as_rows(timings))
     if pooled:
         _print(console, f"Pool, {rounds} rounds: wall clock", spectral_bench.as_rows(pooled))
+
+
+@app.command()
+def mllm(
+    *,
+    images: Annotated[int, typer.Option(help="Images to decide.", min=1)] = 2000,
+    concurrency: Annotated[int, typer.Option(help="Requests in flight.", min=1, max=512)] = 64,
+    latency_ms: Annotated[int, typer.Option(help="Of the stub for one answer.", min=1)] = 500,
+    passes: Annotated[int, typer.Option(help="Answers an image.", min=1, max=2)] = 1,
+    size: Annotated[int, typer.Option(help="Side of the test images in px.", min=128, max=4096)] = 512,
+    json: Json = False,
+) -> None:
+    """Whether one MLLM worker keeps a server of fixed latency busy, and whether its memory stays flat.
+
+    The ideal is concurrency / (latency x passes) images a second. Stage, limits, client, store and threads are the
+    worker's own, against a stub in a process of its own on this machine; Kafka has no part. On a busy machine read
+    cpu_ms, the processor time an image, beside the ratio. Exit 1 when an item was not decided.
+
+    Example: mediasieve bench mllm --passes 2
+    """
+    from workers import mllm_bench  # noqa: PLC0415 - brings the models, which no other command needs at its start
+    from workers.mllm_bench_stub import StubFailed  # noqa: PLC0415 - as above
+
+    try:
+        found = mllm_bench.run(mllm_bench.Load(images, concurrency, latency_ms, passes, size))
+    except StubFailed as error:
+        Console(stderr=True).print(f"mediasieve: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    if json:
+        print_json(found.as_row())
+        return
+    row, console = found.as_row(), Console(width=110)
+    slices = [asdict(one) for one in found.slices]
+    if slices:
+        _print(console, f"{images} images, {concurrency} in flight, {latency_ms} ms, passes {passes}", slices)
+    console.print(", ".join(f"{name} {value}" for name, value in row.items() if name != "slices"), soft_wrap=True)
+
+
+@app.command()
+def grounding(
+    dataset: Annotated[Path, typer.Argument(exists=True, help="Labelled images, in any layout that evaluate reads.")],
+    per_class: Annotated[int, typer.Option(help="Images of each class; each costs 4 questions.", min=1)] = 25,
+    json: Json = False,
+) -> None:
+    """How far the configured MLLM's verdicts follow the spectral panel and the table of features.
+
+    Panels, tables and both are swapped between images of the two classes. `follows` is 0 for a model that ignores what
+    was swapped and 1 for one that goes all the way with it. `saturated` is the share of its own P(synthetic) within
+    0.01 of 0 or 1. Exit 2 without a configured model, or when a class has no usable image.
+
+    Example: mediasieve bench grounding ./labelled --per-class 50
+    """
+    from workers.mllm_grounding import grounding_of  # noqa: PLC0415 - as above
+
+    found = grounding_of(dataset, per_class)
+    if json:
+        print_json(asdict(found))
+        return
+    console = Console(width=110)
+    _print(console, "What verdicts follow", [asdict(swap) for swap in found.swaps])
+    own = found.saturation
+    console.print(
+        f"own verdicts {own.verdicts}, saturated {own.saturated:.1%}, mean distance to 0.5 {own.mean_distance:.3f}"
+    )
+    console.print(f"questions without a probability: {found.silent}")
 
 
 def _print(console: Console, title: str, rows: list[dict[str, object]]) -> None:

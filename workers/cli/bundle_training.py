@@ -178,11 +178,29 @@ def calibrate_bundle(
     method: Annotated[
         Method | None, typer.Option(help="Default: temperature under 1,000 images, isotonic from there.")
     ] = None,
+    stage: Annotated[
+        Literal["classifier", "mllm"], typer.Option(help="mllm: ask the configured model about the labelled images.")
+    ] = "classifier",
+    every_image: Annotated[
+        bool, typer.Option("--every-image", help="mllm: ask about images too that do not reach stage 3.")
+    ] = False,
 ) -> None:
-    """Fit the calibration of a bundle's classifier anew, and seal the bundle.
+    """Fit the calibration of a bundle's classifier or MLLM anew, and seal the bundle.
+
+    For the MLLM also its weight in the policy, which is 0 unless its 95 % interval over sources lies above 0. Needs 50
+    answers of each class; the model is that of the settings (section mllm).
 
     Example: mediasieve bundle calibrate ./commfor ./labelled
+
+    Example: mediasieve bundle calibrate ./mine ./labelled --stage mllm
     """
+    if stage == "mllm":
+        if method is not None:
+            raise TrainingRefused("--method is for --stage classifier; the map of the MLLM is chosen by the answers")
+        _calibrate_mllm(directory, source, every_image)
+        return
+    if every_image:
+        raise TrainingRefused("--every-image is for --stage mllm")
     from pipeline.evaluation.layouts import DatasetError  # noqa: PLC0415 - with what it imports, only when wanted
     from pipeline.training.recalibrate import recalibrate  # noqa: PLC0415 - as above
 
@@ -197,6 +215,31 @@ def calibrate_bundle(
     for name in ("ece", "brier", "nll"):
         before, after = getattr(found.before, name), getattr(found.after, name)
         _console.print(f"  {name:6} {before:.4f} -> {after:.4f}  (on the images it was fitted on)")
+
+
+def _calibrate_mllm(directory: Path, source: Path, every_image: bool) -> None:
+    from pipeline.evaluation.stacking import StackingError  # noqa: PLC0415 - with what it imports, only when wanted
+    from pipeline.settings import load_settings  # noqa: PLC0415 - as above
+    from pipeline.training.calibrate_mllm import NotCalibrated, calibrate_mllm  # noqa: PLC0415 - as above
+    from workers.mllm.worker import make_verifier  # noqa: PLC0415 - as above
+    from workers.settings import Settings  # noqa: PLC0415 - as above
+
+    settings = load_settings(Settings).mllm
+    if settings.backend == "unconfigured":
+        raise TrainingRefused("no MLLM is configured; set mllm.backend and its section, see docs/mllm.md")
+    verifier = make_verifier(settings, Bundle.load(directory))
+    try:
+        found = calibrate_mllm(directory, source, verifier, every_image=every_image, concurrency=settings.concurrency)
+    except (NotCalibrated, StackingError) as error:
+        raise TrainingRefused(f"{source}: {error}") from error
+    fitted, about = found.fitted, found.calibration
+    _console.print(f"{found.answers} answers of {about.model}, {about.passes} passes, basis {about.basis.value}")
+    for why, count in sorted(found.left_out.items()):
+        _console.print(f"  left out: {count} ({why})", soft_wrap=True)
+    low, high = fitted.interval
+    _console.print(f"  w3 {fitted.estimate:.3f}, 95 % {low:.3f} to {high:.3f} over sources: weight {fitted.weight:g}")
+    _console.print(f"  log loss on other sources {fitted.loss_without:.4f} -> {fitted.loss_with:.4f} with w3")
+    _console.print(f"  policy {found.policy.version}; next: mediasieve policy verify {directory}", soft_wrap=True)
 
 
 def _first(error: ValidationError) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import orjson
+import structlog
 import typer
 
 from pipeline.settings import load_settings
@@ -24,6 +27,17 @@ def settings_for(bootstrap: str | None) -> Settings:
         return settings
     kafka = settings.kafka.model_copy(update={"bootstrap": bootstrap})
     return settings.model_copy(update={"kafka": kafka})
+
+
+@contextmanager
+def logs_on_stderr() -> Iterator[None]:
+    """What the fleet's parts log goes to standard error, so that standard output holds the answers alone."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def print_json(value: Any) -> None:

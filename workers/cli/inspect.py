@@ -6,15 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 from rich.console import Console
 
+from pipeline.detection.mllm.backends.transformers import ModelUnusable
+from pipeline.detection.mllm.trace import Trace
 from pipeline.settings import load_settings
 from schemas.decision import Outcome
-from workers.cli.common import Json, print_json
+from workers.cli.common import Json, logs_on_stderr, print_json
 from workers.inspection import Inspection, Inspector
+from workers.mllm.choice import ChoiceInvalid, choose
 from workers.settings import Settings
 
+_SHOWN_OF_A_TURN = ("finish", "latency_s", "prompt_tokens", "completion_tokens", "raw_sha256", "fault")
 _STYLE = {Outcome.BLOCK: "bold red", Outcome.ESCALATE: "yellow", Outcome.PASS: "green"}
 
 
@@ -23,14 +28,34 @@ def inspect(
     all_stages: Annotated[
         bool, typer.Option("--all-stages", help="Ask every stage, whatever the thresholds say.")
     ] = False,
+    mllm: Annotated[
+        str, typer.Option(help="Ask this model for every file: openai:URL[#MODEL] or transformers:PATH.")
+    ] = "",
     panels: Annotated[Path, typer.Option(help="Folder for the spectral panels.")] = Path("var/inspect"),
     json: Json = False,
 ) -> None:
     """Decide on files as the fleet would, and write the spectral panel of each that reached stage 2.
 
-    Example: mediasieve inspect photo.jpg --all-stages
+    With --mllm the whole trace of the dialogue is printed: questions, answers, digests, tokens.
+
+    Examples: mediasieve inspect photo.jpg --all-stages
+
+    mediasieve inspect photo.jpg --mllm openai:http://127.0.0.1:8000/v1
     """
-    inspector = Inspector(load_settings(Settings), panels, all_stages=all_stages)
+    settings = load_settings(Settings)
+    if mllm:
+        try:
+            settings = settings.model_copy(update={"mllm": choose(mllm, settings.mllm)})
+        except ChoiceInvalid as error:
+            raise typer.BadParameter(str(error), param_hint="--mllm") from error
+    with logs_on_stderr():
+        try:
+            _inspect_all(Inspector(settings, panels, all_stages=all_stages or bool(mllm)), paths, json)
+        except ModelUnusable as error:
+            raise typer.BadParameter(str(error), param_hint="--mllm") from error
+
+
+def _inspect_all(inspector: Inspector, paths: list[Path], json: bool) -> None:
     inspector.open()
     try:
         for path in _files(paths):
@@ -78,6 +103,21 @@ def _print(found: Inspection) -> None:
         console.print(f"    {verdict.detail}", style="dim", markup=False)
     if found.panel:
         console.print(f"  panel       {found.panel}", markup=False)
+    if found.trace:
+        _print_trace(console, found.trace)
+
+
+def _print_trace(console: Console, trace: Trace) -> None:
+    """Turn by turn as it went, then everything else of the manifest as JSON."""
+    rest = trace.manifest()
+    for turn, entry in zip(trace.turns, rest.pop("turns"), strict=True):
+        console.print(f"  --- question ({turn.name})", style="bold", markup=False)
+        console.print(turn.question, style="dim", markup=False)
+        facts = ", ".join(f"{name} {entry[name]}" for name in _SHOWN_OF_A_TURN)
+        console.print(f"  --- answer ({turn.name}): {facts}", style="bold", markup=False)
+        console.print(turn.raw_text, markup=False)
+    console.print("  --- trace", style="bold")
+    console.print(orjson.dumps(rest, option=orjson.OPT_INDENT_2).decode(), markup=False)
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -32,6 +33,7 @@ from workers.cli.evaluate import evaluate
 from workers.cli.fleet import up, worker
 from workers.cli.inspect import inspect
 from workers.cli.plan import plan
+from workers.cli.policy import app as policy_app
 from workers.cli.publish import publish
 from workers.cli.topics import app as topics_app
 from workers.fleet import FleetFailed
@@ -55,6 +57,7 @@ app.command()(plan)
 app.add_typer(topics_app, name="topics")
 app.add_typer(deadletter_app, name="deadletter")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(policy_app, name="policy")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(bench_app, name="bench")
 
@@ -70,7 +73,11 @@ _FOR_PEOPLE = (
 
 
 def main() -> None:
-    """Run the command line; an error that a person can mend is one clear text, without a traceback."""
+    """Run the command line; an error that a person can mend is one clear text, without a traceback.
+
+    Logs go to standard error, so that standard output holds what was asked for and nothing else.
+    """
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         app()
     except _FOR_PEOPLE as error:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import orjson
 
 from pipeline.detection.bundle import Bundle
-from pipeline.detection.mllm.backends.base import ServerUnavailable, Verifier, VerifyRequest, VerifyResult
+from pipeline.detection.mllm.backends.base import Verifier, VerifyRequest, VerifyResult
+from pipeline.detection.mllm.chat import ServerUnavailable
+from pipeline.detection.mllm.trace import Trace
 from pipeline.detection.policy import codec_of
 from pipeline.media.content_store import ContentStore
 from pipeline.media.errors import ContentCorrupt, ContentMissing, StoreUnavailable
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item, Outcome
-from schemas.decision import Outcome as Verdict
-from schemas.decision import Reason, ReasonCode
-from schemas.forensics import ForensicReport, Hypothesis
+from schemas.decision import ReasonCode
 from schemas.media import AnomalousMedia, EvidenceRef, StageScore
 from schemas.types import StageName
+from workers.mllm.conclusion import conclude
+from workers.mllm.shedding import gave_up, shed, waiting
 from workers.verdicts import CaseFile, Stopwatch, Verdicts, classifier_score, expired, reason
 
 STAGE = StageName.MLLM
-_SERVER = "MLLM server"
 
 
 class MllmStage:
     """See Stage. Thread-safe as its verifier is."""
 
-    def __init__(self, bundle: Bundle, verifier: Verifier, store_url: str) -> None:
-        """Opens nothing."""
+    def __init__(self, bundle: Bundle, verifier: Verifier, store_url: str, *, max_wait_s: float = math.inf) -> None:
+        """Opens nothing. `max_wait_s`: see `shedding.shed`."""
         self._bundle = bundle
+        self._max_wait_s = max_wait_s
         self._verifier = verifier
         self._store = ContentStore(store_url)
         self._verdicts = Verdicts(STAGE, bundle.policy)
@@ -47,7 +50,7 @@ class MllmStage:
 
     def fallback(self, item: Item[AnomalousMedia], cause: GiveUpCause, detail: str) -> Outcome:
         """See Fallback."""
-        code = ReasonCode.MLLM_UNAVAILABLE if detail.startswith(_SERVER) else ReasonCode(cause.value)
+        code = gave_up(detail) or ReasonCode(cause.value)
         return self._verdicts.escalated(_case(item.value), [reason(code, detail)])
 
     def _one(self, item: Item[AnomalousMedia]) -> Outcome:
@@ -60,7 +63,8 @@ class MllmStage:
             result = self._verifier.verify(self._request(media))
             return self._conclude(media, result, watch)
         except ServerUnavailable as error:
-            return Defer(DeferScope.DEPENDENCY, f"{_SERVER}: {error}")
+            overloaded = shed(item, error, self._max_wait_s)
+            return self._verdicts.escalated(case.timed(watch.stop()), [overloaded]) if overloaded else waiting(error)
         except StoreUnavailable as error:
             return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
         except (ContentMissing, ContentCorrupt) as error:
@@ -82,62 +86,39 @@ class MllmStage:
     def _conclude(self, media: AnomalousMedia, result: VerifyResult, watch: Stopwatch) -> Outcome:
         policy = self._bundle.policy
         p12 = policy.fuse12(classifier_score(media.scores), media.spectral.score, codec_of(media.spectral.stratum))
-        opinion = probability(result.report)
-        final = policy.final_score(p12, opinion)
+        conclusion = conclude(policy, p12, result)
         score = StageScore(
             stage=STAGE,
-            score=opinion,
+            score=result.opinion.probability if result.opinion else None,
             bundle_version=self._bundle.version,
             model=result.model[:128],
-            note="stated confidence, not calibrated" if result.report else result.failure,
+            note=result.opinion.note if result.opinion else result.failure,
         )
+        kept = self._keep_trace(result.trace) if result.trace else ()
         base = _case(media)
         case = CaseFile(
             base.admission,
             base.facts,
             (*base.scores, score),
             (*base.timings, watch.stop()),
-            (*base.evidence, *self._keep_trace(result)),
-            final,
+            (*base.evidence, *kept),
+            conclusion.final,
         )
-        if result.report is None:
-            return self._verdicts.escalated(case, [reason(result.failure or ReasonCode.UNCERTAIN, result.detail)])
-        outcome = policy.stage3_outcome(p12, final, is_authentic(result.report))
-        return self._verdicts.decided(case, outcome, explain(outcome, p12, final, result.report))
+        return self._verdicts.decided(case, conclusion.outcome, conclusion.reasons)
 
-    def _keep_trace(self, result: VerifyResult) -> tuple[EvidenceRef, ...]:
-        """The model's answer as it came, for whoever questions the verdict."""
-        if not result.raw_text:
-            return ()
-        trace = {"model": result.model, "raw_text": result.raw_text, "duration_s": result.duration_s}
-        uri, sha256 = self._store.put_evidence(orjson.dumps(trace), ".json")
-        return (EvidenceRef(kind="mllm_trace", uri=uri, sha256=sha256),)
+    def _keep_trace(self, trace: Trace) -> tuple[EvidenceRef, ...]:
+        """Each raw answer and the manifest under their own digests, for whoever questions the verdict.
+
+        Stored before the decision is even made, so no decision names what is not there.
+        """
+        answers = [self._keep(f"mllm_{turn.name}", turn.raw_bytes, ".txt") for turn in trace.turns]
+        manifest = orjson.dumps(trace.manifest([answer.uri for answer in answers]))
+        return (*answers, self._keep("mllm_trace", manifest, ".json"))
+
+    def _keep(self, kind: str, data: bytes, suffix: str) -> EvidenceRef:
+        uri, sha256 = self._store.put_evidence(data, suffix)
+        return EvidenceRef(kind=kind, uri=uri, sha256=sha256)
 
 
 def _case(media: AnomalousMedia) -> CaseFile:
     return CaseFile(media.admission, media.facts, media.scores, media.timings, evidence=(media.spectral.panel,))
-
-
-def is_authentic(report: ForensicReport) -> bool | None:
-    """What the verdict says; None for undetermined."""
-    if report.hypothesis is Hypothesis.UNDETERMINED:
-        return None
-    return report.hypothesis is Hypothesis.AUTHENTIC
-
-
-def probability(report: ForensicReport | None) -> float | None:
-    """P(synthetic) as the model states it; it moves the score only where the policy gives it weight."""
-    if report is None or report.hypothesis is Hypothesis.UNDETERMINED:
-        return None
-    return 1.0 - report.confidence if is_authentic(report) else report.confidence
-
-
-def explain(outcome: Verdict, p12: float, final: float, report: ForensicReport) -> list[Reason]:
-    """The numbers behind the outcome, then the model's own words."""
-    code = {
-        Verdict.BLOCK: ReasonCode.SYNTHETIC_CONFIRMED,
-        Verdict.PASS: ReasonCode.AUTHENTIC_CONFIRMED,
-        Verdict.ESCALATE: ReasonCode.UNCERTAIN,
-    }[outcome]
-    numbers = f"final {final:.3f}, before the MLLM {p12:.3f}, model says {report.hypothesis} ({report.confidence:.2f})"
-    return [reason(code, numbers), reason(code, report.primary_evidence)]

@@ -1,1 +1,1 @@
-"""Verifiers: `unconfigured` (the default) and `openai` (any OpenAI-compatible server)."""
+"""Who answers: `unconfigured` (the default), `openai` (any OpenAI-compatible server), `transformers` (in-process)."""

@@ -1,10 +1,12 @@
-"""What a verifier is asked, what it answers, and the one way in which it is absent."""
+"""What a verifier is asked, and what it answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.detection.mllm.trace import Trace
+from pipeline.detection.mllm.verdict import Opinion
 from schemas.decision import ReasonCode
 from schemas.forensics import ForensicReport
 from schemas.media import Feature, StageScore
@@ -14,16 +16,12 @@ MAX_DETAIL_CHARS = 1024
 """`schemas.decision.Reason.detail` holds no more."""
 
 
-class ServerUnavailable(Exception):
-    """The model server is not there or takes no work now: the caller defers, the item is not at fault."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest:
     """One image and everything measured about it.
 
     `original` is the media file's bytes, `panel_png` the spectral panel, `width` and `height` the original's
-    size in pixels, `scores` what the earlier stages said.
+    size in pixels, `scores` what the earlier stages said; they are for people, no model is told them.
 
     Raises:
         ValueError: an image or the size is missing; a verifier that sees one picture only cannot compare.
@@ -49,28 +47,33 @@ class VerifyRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyResult:
-    """Either a validated report or the reason why there is none. `raw_text` is the model's answer as it came.
+    """Either a validated report with the opinion read from it, or the reason why there is none.
+
+    `trace`: what was asked and answered; None when no model was asked.
 
     Raises:
-        ValueError: both or neither of `report` and `failure`.
+        ValueError: both or neither of `report` and `failure`, or a report without an opinion.
     """
 
     report: ForensicReport | None = None
+    opinion: Opinion | None = None
     failure: ReasonCode | None = None
     detail: str = ""
     model: str
-    raw_text: str = ""
+    trace: Trace | None = None
     duration_s: float
 
     def __post_init__(self) -> None:
         if (self.report is None) == (self.failure is None):
             raise ValueError("VerifyResult needs exactly one of `report` and `failure`")
+        if (self.report is None) != (self.opinion is None):
+            raise ValueError("VerifyResult needs an `opinion` with a `report` and none without")
         if len(self.detail) > MAX_DETAIL_CHARS:
             object.__setattr__(self, "detail", self.detail[: MAX_DETAIL_CHARS - 1] + "…")
 
 
 class Verifier(Protocol):
-    """A multimodal model behind one call. `verify` is thread-safe; its concurrency is the caller's."""
+    """An image and its measurements in, an opinion out. `verify` is thread-safe; its concurrency is the caller's."""
 
     @property
     def model(self) -> str:
@@ -83,7 +86,7 @@ class Verifier(Protocol):
         """One report or one failure.
 
         Raises:
-            ServerUnavailable: nothing answered; try again later.
+            chat.ServerUnavailable: nothing answered; try again later.
         """
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ _TOP_FEATURES = 8
 
 
 class UnconfiguredVerifier:
-    """Never gives a verdict: each result is MLLM_UNCONFIGURED and lists the evidence for the reviewer."""
+    """Asks no model and gives no verdict: each result is MLLM_UNCONFIGURED and lists the evidence for the reviewer."""
 
     model = "unconfigured"
 

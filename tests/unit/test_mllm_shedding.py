@@ -1,0 +1,46 @@
+"""Who waits for a model server, and who no longer does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from pipeline.detection.mllm.chat import ServerUnavailable
+from pipeline.streaming.stage import Defer, DeferScope, Item
+from schemas.decision import ReasonCode
+from tests.support.entries import item
+from workers.mllm.breaker import Overloaded
+from workers.mllm.shedding import gave_up, shed, waiting
+
+OPEN = Overloaded("circuit open for 3.0 s more: HTTP 503", 3.0)
+DOWN = ServerUnavailable("connection refused", 7.0)
+
+
+def aged(seconds: float) -> Item[object]:
+    return replace(item(), queued_at_s=time.time() - seconds)
+
+
+def test_what_waited_too_long_and_is_not_asked_is_given_to_people() -> None:
+    reason = shed(aged(400.0), OPEN, 300.0)
+    assert reason is not None
+    assert reason.code is ReasonCode.MLLM_OVERLOADED
+    assert "waited 400 s" in reason.detail
+    assert "HTTP 503" in reason.detail
+
+
+@pytest.mark.parametrize(("seconds", "error"), [(200.0, OPEN), (400.0, DOWN), (200.0, DOWN)])
+def test_the_young_and_those_that_were_asked_wait(seconds: float, error: ServerUnavailable) -> None:
+    assert shed(aged(seconds), error, 300.0) is None
+
+
+def test_waiting_lasts_as_long_as_was_asked() -> None:
+    assert waiting(DOWN) == Defer(DeferScope.DEPENDENCY, "MLLM server: connection refused", 7.0)
+    assert waiting(OPEN).retry_after_s == 3.0
+
+
+def test_what_the_runner_gives_up_keeps_its_cause() -> None:
+    assert gave_up(waiting(DOWN).cause) is ReasonCode.MLLM_UNAVAILABLE
+    assert gave_up(waiting(OPEN).cause) is ReasonCode.MLLM_OVERLOADED
+    assert gave_up("content store: full") is None
