@@ -16,8 +16,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.detection.calibration import Bools, Calibration, Floats, fit, logit
+from pipeline.detection.calibration import Bools, Calibration, Floats, fit, logit, sigmoid
 from pipeline.detection.policy import DEFAULT_THRESHOLDS, Fusion, Policy
+from pipeline.detection.reach import reach
 from pipeline.evaluation.cascade_load import Exit, Load, Table, blockable, predict
 from pipeline.evaluation.cuts import Budget, Cut, cut_above, cut_below
 from pipeline.evaluation.intervals import Interval, Rate
@@ -26,6 +27,9 @@ from pipeline.evaluation.stacking import Scored, StackingError, fit_fusion
 from schemas.decision import Mode, Thresholds
 
 AS_DELIVERED = "as delivered"
+CLEAR_MARGIN = 0.25
+"""How far above the least fused score that reaches stage 3, in logit, the MLLM can still clear."""
+
 EVEN_ODDS = 0.5
 """At the bundle's prior an image below is more likely real: none is blocked, and at or above it none is released by
 the classifier, whatever the budgets leave room for."""
@@ -143,7 +147,7 @@ def make_plan(
     t2 = _t2(table, stage2, reached, budgets.fpr2)
     third = reached & (stage2 >= t2.value)
     t3 = _t3(table, np.where(third, p12, -np.inf), budgets.block_fpr)
-    thresholds = _all_thresholds(draft.thresholds, t2.value, t3.value)
+    thresholds = _clearable(_with(base, mode, fusion, _all_thresholds(draft.thresholds, t2.value, t3.value)), notes)
     cuts = [cut.budget for cut in (t1, t2, t3) if not cut.budget.supported]
     policy = _versioned(_with(base, mode, fusion, thresholds), cuts)
     return Plan(policy, t1, t2, t3, tuple(notes), table, table.exits(policy, stage2), p12)
@@ -254,6 +258,17 @@ def _all_thresholds(first: Thresholds, t2: float, block: float) -> Thresholds:
     uncertain = min(first.uncertain, block)
     update = {"t2": t2, "t3_block": block, "p12_block": block, "uncertain": uncertain}
     return first.model_copy(update={**update, "t3_clear": min(first.t3_clear, uncertain)})
+
+
+def _clearable(policy: Policy, notes: list[str]) -> Thresholds:
+    """The policy's thresholds, `t3_clear` raised where the MLLM's share could clear nothing that arrives."""
+    found = reach(policy)
+    thresholds, down = policy.thresholds, found.shift[0]
+    if found.clear is not None or not policy.fusion.mllm_clip[0]:
+        return thresholds
+    clear = min(thresholds.uncertain, sigmoid(logit(found.arriving.low) + down + CLEAR_MARGIN))
+    notes.append(f"t3_clear raised from {thresholds.t3_clear:g} to {clear:.4f}: below it the MLLM could clear nothing")
+    return thresholds.model_copy(update={"t3_clear": clear})
 
 
 def _with(base: Policy, mode: Mode, fusion: Fusion, thresholds: Thresholds) -> Policy:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.detection.policy import Fusion, Policy
+from pipeline.detection.reach import reach
 from pipeline.evaluation.cascade_load import Exit, Table
 from pipeline.evaluation.intervals import Rate
 from pipeline.evaluation.plan import Blocks, Budgets, PlanError, make_plan
@@ -56,15 +57,15 @@ def test_strict_mode_calibrates_stage_2_on_what_reaches_it() -> None:
         for i in range(1000)
     ]
     plan = make_plan(made, BUDGETS, Mode.STRICT, BASE)
-    assert plan.notes[-1].startswith("stage 2")
-    assert "500 generated and 200 real" in plan.notes[-1]
+    assert plan.notes[0].startswith("stage 2")
+    assert "500 generated and 200 real" in plan.notes[0]
 
 
 def test_a_spectrum_that_misleads_is_left_uncalibrated_and_said_so() -> None:
     made = rows(300, 100, strength=(2.0, -1.0))
     plan = make_plan(made, BUDGETS, Mode.STRICT, BASE)
     assert plan.policy.fusion.stage2 is None
-    assert "no calibration" in plan.notes[-1]
+    assert "no calibration" in plan.notes[0]
 
 
 def test_a_small_sample_gives_a_provisional_policy_and_the_number_that_would_do() -> None:
@@ -213,3 +214,10 @@ def test_a_share_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     write_rows(scores, MANY[:1])
     done = CliRunner().invoke(app, ["plan", str(scores), "--mode", "fused", "--fnr1", text])
     assert done.exit_code == 2
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_stage_3_can_clear_something_and_not_block_everything(mode):
+    for seed in range(4):
+        policy = make_plan(rows(300, 150, seed), BUDGETS, mode, BASE).policy
+        assert not list(reach(policy).faults())
