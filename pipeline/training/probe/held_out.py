@@ -54,10 +54,7 @@ class HeldOut:
 
 
 def spectral_logits(x: Float32, rows: Sequence[Labelled], images: Images, codec: str) -> CrossFit:
-    """The spectral head of the shipped reference, cross-fitted: x float32 (M, F) in the order of `features.NAMES`.
-
-    Packaged photographs are scored, not trained on: with them it ranked the other collections worse.
-    """
+    """The spectral head of the shipped reference, cross-fitted: x float32 (M, F) in the order of `features.NAMES`."""
     names = features.names_for(strata.masks_jpeg_grid(codec))
     values = x[:, [features.NAMES.index(name) for name in names]].astype(np.float64)
 
@@ -65,7 +62,6 @@ def spectral_logits(x: Float32, rows: Sequence[Labelled], images: Images, codec:
         """Logits of the images of one fold, NaN elsewhere."""
         train = ~np.isin(images.fold, held_out) & (images.fold >= 0)
         train &= ~np.isin(images.source, images.source[np.isin(images.fold, held_out) & ~images.packaged])
-        train &= ~images.packaged | images.synthetic
         photographs = values[train & ~images.synthetic]
         median = np.median(photographs, axis=0)
         scale = np.maximum(_MAD_TO_STD * np.median(np.abs(photographs - median), axis=0), 1e-6)
