@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import threading
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL import Image
 from pipeline.detection.mllm.backends.base import VerifyRequest
 from pipeline.detection.mllm.trace import SentImage
 from pipeline.media.decode import DecodedImage, DecodeLimits, decode_image
+from pipeline.media.encode_png import encode_png
 
 MAX_SIDE_PX = 1024
 """Long side of the original as the model sees it; common vision encoders gain nothing from more."""
@@ -25,7 +25,6 @@ MAX_CROPS = 4
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
 
-_PNG_LEVEL = 1  # the picture crosses one network hop and is then thrown away
 _BLOCK_PX = 64
 _BLOCKS_A_CROP = CROP_PX // _BLOCK_PX
 _LEVEL_FLOOR = 0.25  # grey levels: rounding to 8 bits alone makes about this much
@@ -170,9 +169,7 @@ def _part(image: DecodedImage, box: Box) -> Image.Image:
 
 
 def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=_PNG_LEVEL)
-    return buffer.getvalue()
+    return encode_png(np.asarray(image))
 
 
 def _sha256(data: bytes) -> str:
