@@ -267,6 +267,9 @@ def _clearable(policy: Policy, notes: list[str]) -> Thresholds:
     if found.clear is not None or not policy.fusion.mllm_clip[0]:
         return thresholds
     clear = min(thresholds.uncertain, sigmoid(logit(found.arriving.low) + down + CLEAR_MARGIN))
+    if clear >= thresholds.t3_block:
+        notes.append("t3_clear is left: blocks begin so low that nothing could be cleared below them")
+        return thresholds
     notes.append(f"t3_clear raised from {thresholds.t3_clear:g} to {clear:.4f}: below it the MLLM could clear nothing")
     return thresholds.model_copy(update={"t3_clear": clear})
 

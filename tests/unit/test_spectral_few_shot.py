@@ -70,7 +70,7 @@ def test_samples_that_are_photographs_are_refused(reference: SpectralReference) 
 def test_photographs_of_one_kind_that_would_hide_known_generators_are_refused(reference: SpectralReference) -> None:
     known = generated(200, 9)
     weights = np.zeros(FEATURES)
-    weights[:6] = 0.5
+    weights[:6] = 0.2
     stratum = replace(reference.strata[STRATUM], weights=weights, generated=known)
     collection = 0.3 * photographs(60, 8)
     collection[:, :6] -= 0.7
