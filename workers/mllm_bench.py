@@ -30,6 +30,7 @@ from pipeline.streaming.stage import Emit, Item
 from schemas.decision import Decision, ReasonCode
 from schemas.media import Admission, AnomalousMedia, EvidenceRef, SpectralFinding, StageScore, decision_uid
 from schemas.types import StageName
+from workers.mllm.memory import steady_allocator
 from workers.mllm.settings import MllmSettings
 from workers.mllm.stage import MllmStage
 from workers.mllm.worker import make_verifier
@@ -112,6 +113,7 @@ def run(load: Load) -> Measured:
         )
         url = Path(directory).as_uri()
         records = _records(bundle, ContentStore(url), load.side_px)
+        steady_allocator()
         stage = MllmStage(bundle, make_verifier(settings, bundle), url, max_wait_s=settings.max_wait_s)
         executor: Threads[AnomalousMedia] = Threads(stage, settings.concurrency + settings.prepare_ahead)
         executor.open()

@@ -20,6 +20,7 @@ from schemas.media import AnomalousMedia
 from schemas.topics import Topic
 from workers.lanes import two_lanes
 from workers.mllm.limits import GatedVerifier, LimitedChatModel
+from workers.mllm.memory import steady_allocator
 from workers.mllm.settings import MllmSettings
 from workers.mllm.stage import STAGE, MllmStage
 
@@ -50,6 +51,7 @@ def make_chat_model(settings: MllmSettings) -> ChatModel | None:
 
 def build(fleet: FleetSettings, settings: MllmSettings) -> WorkerSpec:
     """Everything but the broker."""
+    steady_allocator()
     bundle = Bundle.load(fleet.bundle)
     verifier = make_verifier(settings, bundle)
     stage = MllmStage(bundle, verifier, fleet.store.url, max_wait_s=settings.max_wait_s)
