@@ -9,7 +9,7 @@ from scipy.special import bdtr, ndtr, ndtri
 
 from pipeline.detection.calibration import Bools, Floats
 from pipeline.evaluation.intervals import BOOTSTRAP_ROUNDS, CONFIDENCE, SEED, Clusters, Interval, cluster_bootstrap
-from pipeline.evaluation.metrics import placements, weighted_auc
+from pipeline.evaluation.metrics import WeightedAuc, placements
 
 __all__ = ["Discordance", "PairedAuc", "auc_difference", "cluster_bootstrap", "delong", "mcnemar"]
 
@@ -81,7 +81,7 @@ def auc_difference(
     seed: int = SEED,
 ) -> Interval | None:
     """Interval of AUC(b) - AUC(a) over whole clusters; a and b are (real, synthetic) scores of the same images."""
-    of_a, of_b = weighted_auc(*a), weighted_auc(*b)
+    of_a, of_b = WeightedAuc(*a), WeightedAuc(*b)
     return cluster_bootstrap(
         lambda real, made: of_b(real, made) - of_a(real, made),
         real_clusters,

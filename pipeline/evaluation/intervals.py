@@ -85,7 +85,7 @@ def cluster_bootstrap(
     is too narrow. None: a class of fewer than two clusters, which says nothing of the spread between clusters.
 
     Args:
-        statistic: see `Statistic`, for example `metrics.weighted_auc(real, synthetic)`.
+        statistic: see `Statistic`, for example `metrics.WeightedAuc(real, synthetic)`.
         real_clusters: cluster of every real image, (R,).
         synthetic_clusters: cluster of every generated image, (S,).
         rounds: resampled data sets.

@@ -128,7 +128,7 @@ def mean_ranks(scores: Floats) -> Floats:
     return ranks
 
 
-class weighted_auc:  # noqa: N801 - called like the function that it stands for
+class WeightedAuc:
     """`roc_auc` as a statistic for `cluster_bootstrap`: sorted once, then linear in the images.
 
     With few clusters, `by_cluster` makes it linear in the pairs of clusters.
@@ -184,7 +184,7 @@ def weighted_fnr(synthetic: Floats, threshold: float) -> Statistic:
 
 def area(real: Floats, synthetic: Floats, real_clusters: Clusters, synthetic_clusters: Clusters) -> Area:
     """AUC with both intervals."""
-    clustered = cluster_bootstrap(weighted_auc(real, synthetic), real_clusters, synthetic_clusters)
+    clustered = cluster_bootstrap(WeightedAuc(real, synthetic), real_clusters, synthetic_clusters)
     return Area(roc_auc(real, synthetic), auc_interval(real, synthetic), clustered)
 
 

@@ -19,6 +19,7 @@ from pipeline.evaluation.intervals import BOOTSTRAP_ROUNDS, Interval, Rate, clus
 from pipeline.evaluation.metrics import (
     OperatingPoint,
     ReliabilityBin,
+    WeightedAuc,
     at_threshold,
     auc_interval,
     average_precision,
@@ -31,7 +32,6 @@ from pipeline.evaluation.metrics import (
     nll,
     reliability,
     roc_auc,
-    weighted_auc,
     weighted_fnr,
 )
 from pipeline.evaluation.sample import UNKNOWN
@@ -193,7 +193,7 @@ def figures(columns: Columns, judged: Judged, chosen: Bools, rounds: int = BOOTS
         without_score=int((chosen & ~scored).sum()),
         auc=roc_auc(real, synthetic),
         auc_interval=auc_interval(real, synthetic),
-        auc_clustered=cluster_bootstrap(weighted_auc(real, synthetic), *clusters, rounds=rounds) if both else None,
+        auc_clustered=cluster_bootstrap(WeightedAuc(real, synthetic), *clusters, rounds=rounds) if both else None,
         control_auc=control,
         average_precision=average_precision(real, synthetic),
         at_threshold=Point.of(at_threshold(real, synthetic, cut)),

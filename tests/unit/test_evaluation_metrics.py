@@ -8,6 +8,7 @@ from pipeline.evaluation import metrics
 from pipeline.evaluation.comparison import auc_difference, delong, mcnemar
 from pipeline.evaluation.intervals import Rate, cluster_bootstrap
 from pipeline.evaluation.metrics import (
+    WeightedAuc,
     area,
     at_threshold,
     auc_interval,
@@ -22,7 +23,6 @@ from pipeline.evaluation.metrics import (
     nll,
     reliability,
     roc_auc,
-    weighted_auc,
     weighted_fnr,
 )
 
@@ -93,7 +93,7 @@ def test_the_weighted_statistics_are_those_of_the_repeated_images():
     rng = np.random.default_rng(0)
     w, v = rng.integers(0, 4, 60), rng.integers(0, 4, 40)
     repeated = np.repeat(real, w), np.repeat(synthetic, v)
-    assert weighted_auc(real, synthetic)(w.astype(float), v.astype(float)) == pytest.approx(roc_auc(*repeated))
+    assert WeightedAuc(real, synthetic)(w.astype(float), v.astype(float)) == pytest.approx(roc_auc(*repeated))
     missed = at_threshold(*repeated, 0.6).fnr.share
     assert weighted_fnr(synthetic, 0.6)(w.astype(float), v.astype(float)) == pytest.approx(missed)
 
@@ -101,7 +101,7 @@ def test_the_weighted_statistics_are_those_of_the_repeated_images():
 def test_bootstrap_needs_two_clusters_a_class_and_repeats_with_its_seed():
     real, synthetic = scored(2, 50, 50)
     names = [str(i % 10) for i in range(50)]
-    statistic = weighted_auc(real, synthetic)
+    statistic = WeightedAuc(real, synthetic)
     assert cluster_bootstrap(statistic, ["one"] * 50, names) is None
     first = cluster_bootstrap(statistic, names, names, rounds=50)
     assert first == cluster_bootstrap(statistic, names, names, rounds=50)
@@ -209,7 +209,7 @@ def test_an_auc_by_clusters_is_the_auc_by_images():
     rng = np.random.default_rng(1)
     real, synthetic = rng.integers(0, 30, 400) / 30.0, rng.integers(5, 35, 300) / 30.0
     real_cluster, cluster = rng.integers(0, 7, 400), rng.integers(0, 5, 300)
-    statistic = weighted_auc(real, synthetic)
+    statistic = WeightedAuc(real, synthetic)
     condensed = statistic.by_cluster(real_cluster, cluster)
     for _ in range(20):
         w, v = (rng.integers(0, 3, count).astype(float) for count in (7, 5))
@@ -219,6 +219,6 @@ def test_an_auc_by_clusters_is_the_auc_by_images():
 def test_an_auc_of_many_clusters_is_left_to_the_images(monkeypatch):
     monkeypatch.setattr(metrics, "MAX_CLUSTER_PAIRS", 10)
     scores = np.linspace(0.0, 1.0, 8)
-    statistic = weighted_auc(scores, scores)
+    statistic = WeightedAuc(scores, scores)
     assert statistic.by_cluster(np.arange(8), np.arange(8)) is None
     assert cluster_bootstrap(statistic, np.arange(8), np.arange(8), rounds=20) is not None

@@ -19,7 +19,7 @@ import orjson
 from pipeline.detection.calibration import Bools, Floats
 from pipeline.evaluation.comparison import delong
 from pipeline.evaluation.intervals import Rate, cluster_bootstrap
-from pipeline.evaluation.metrics import at_threshold, auc_interval, fnr_at_fpr, roc_auc, threshold_at_fpr, weighted_auc
+from pipeline.evaluation.metrics import WeightedAuc, at_threshold, auc_interval, fnr_at_fpr, roc_auc, threshold_at_fpr
 from pipeline.evaluation.score_row import write_rows
 from pipeline.training.dataset import Labelled
 from pipeline.training.probe.ablation import IDEAS, LITE0, SHIPPED, run, thumbnail_aucs
@@ -46,7 +46,7 @@ def stage_table(scores: Floats, inner: Sequence[Floats], images: Images) -> dict
     real, synthetic = shown & ~images.synthetic, shown & images.synthetic
     aucs = [roc_auc(*part) for part in parts]
     clustered = cluster_bootstrap(
-        weighted_auc(scores[real], scores[synthetic]), images.source[real].tolist(), images.source[synthetic].tolist()
+        WeightedAuc(scores[real], scores[synthetic]), images.source[real].tolist(), images.source[synthetic].tolist()
     )
     return {
         "auc_by_fold": aucs,
