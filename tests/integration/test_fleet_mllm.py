@@ -35,6 +35,7 @@ from tests.support.mllm import plain_report, report_data
 from tests.support.records import anomalous
 from tests.support.scripted_server import Reply, ScriptedServer, completion, serving
 from tests.support.waiting import wait_until
+from workers.mllm.limits import LimitSettings
 from workers.mllm.settings import MllmSettings
 from workers.mllm.worker import build
 
@@ -88,7 +89,13 @@ class Stage3:
         return media_id
 
     @contextmanager
-    def runner(self, port: int, watch: Watch | None = None, dependency_max_age_s: float = 300.0) -> Iterator[Runner]:
+    def runner(
+        self,
+        port: int,
+        watch: Watch | None = None,
+        dependency_max_age_s: float = 300.0,
+        limits: LimitSettings = LimitSettings(),  # noqa: B008 - frozen
+    ) -> Iterator[Runner]:
         """Joined and warm; leaves in good order."""
         settings = FleetSettings(
             kafka=KafkaSettings(bootstrap=self.bootstrap, topic_prefix=self.prefix),
@@ -98,7 +105,7 @@ class Stage3:
             ),
         )
         openai = OpenAISettings(base_url=f"http://127.0.0.1:{port}/v1", model="test-model", timeout_s=10.0)
-        spec = build(settings, MllmSettings(backend="openai", openai=openai, concurrency=2))
+        spec = build(settings, MllmSettings(backend="openai", openai=openai, concurrency=2, limits=limits))
         runner = build_runner(spec, settings, watch=watch)
         try:
             runner.open()
@@ -167,10 +174,12 @@ def test_everything_else_escalates(stage: Stage3, score: float, content: str, re
     assert (decided.topic, decided.reason) == (Topic.ESCALATE, reason.value)
 
 
-def test_an_absent_server_is_waited_for_and_then_people_decide(stage: Stage3) -> None:
+@pytest.mark.parametrize("failures", [1, 1000], ids=["circuit opens", "circuit stays closed"])
+def test_an_absent_server_is_waited_for_and_then_people_decide(stage: Stage3, failures: int) -> None:
     media_id = stage.publish(0.99)
     watch = Defers()
-    with stage.runner(_closed_port(), watch, dependency_max_age_s=0.3) as runner:
+    limits = LimitSettings(failures=failures, open_s=0.2)
+    with stage.runner(_closed_port(), watch, dependency_max_age_s=0.3, limits=limits) as runner:
         decided = stage.decide(runner, media_id)
     assert (decided.topic, decided.reason) == (Topic.ESCALATE, ReasonCode.MLLM_UNAVAILABLE.value)
     assert len(watch.seen) >= 2, "it was asked again before it was given up"

@@ -12,7 +12,7 @@ import pytest
 from pipeline.detection.mllm.chat import ChatAnswer, ChatFailed, ChatRequest, ServerUnavailable
 from schemas.decision import ReasonCode
 from tests.support.scripted_chat import ScriptedChat, answer, question
-from workers.mllm.breaker import Overloaded
+from workers.mllm.breaker import NotAsked
 from workers.mllm.limits import GatedVerifier, LimitedChatModel, LimitSettings
 
 
@@ -50,11 +50,11 @@ class Rig:
         for _ in range(times):
             with pytest.raises(kind) as caught:
                 self.limited.chat(question())
-            assert not isinstance(caught.value, Overloaded)
+            assert not isinstance(caught.value, NotAsked)
 
-    def refused(self) -> Overloaded:
+    def refused(self) -> NotAsked:
         before = len(self.chat.asked)
-        with pytest.raises(Overloaded) as caught:
+        with pytest.raises(NotAsked) as caught:
             self.limited.chat(question())
         assert len(self.chat.asked) == before
         assert self.limited.refusal() is not None
@@ -82,12 +82,23 @@ def test_a_success_between_starts_the_count_anew() -> None:
     assert rig.limited.refusal() is None
 
 
-@pytest.mark.parametrize("code", [ReasonCode.MLLM_TIMEOUT, ReasonCode.MLLM_UNAVAILABLE])
-def test_items_that_all_time_out_or_meet_http_500_open_it_too(code: ReasonCode) -> None:
+@pytest.mark.parametrize(
+    ("error", "waits_as"),
+    [
+        (ServerUnavailable("why"), ReasonCode.MLLM_UNAVAILABLE),
+        (ServerUnavailable("why", 0.0, ReasonCode.MLLM_OVERLOADED), ReasonCode.MLLM_OVERLOADED),
+        (ChatFailed(ReasonCode.MLLM_UNAVAILABLE, "why"), ReasonCode.MLLM_UNAVAILABLE),
+        (ChatFailed(ReasonCode.MLLM_TIMEOUT, "why"), ReasonCode.MLLM_OVERLOADED),
+    ],
+    ids=["refused connections", "429", "HTTP 500", "time-outs"],
+)
+def test_an_open_circuit_says_which_trouble_opened_it(error: Exception, waits_as: ReasonCode) -> None:
     rig = Rig(failures=2)
-    rig.raises(ChatFailed(code, "why"))
-    rig.fail(2, ChatFailed)
-    assert "why" in str(rig.refused())
+    rig.raises(error)
+    rig.fail(2, type(error))
+    refused = rig.refused()
+    assert "why" in str(refused)
+    assert refused.code is waits_as
 
 
 @pytest.mark.parametrize("code", [ReasonCode.MLLM_REFUSED, ReasonCode.MLLM_INVALID_REPORT])
@@ -276,7 +287,7 @@ def test_a_gated_verifier_prepares_nothing_while_the_circuit_is_open() -> None:
             asked.append(request)
 
     gated = GatedVerifier(Verifier(), rig.limited)  # type: ignore[arg-type]  # it makes no result
-    with pytest.raises(Overloaded):
+    with pytest.raises(NotAsked):
         gated.verify(object())  # type: ignore[arg-type]
     rig.clock.now_s += 1000.0
     gated.verify(object())  # type: ignore[arg-type]

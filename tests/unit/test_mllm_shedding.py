@@ -11,10 +11,11 @@ from pipeline.detection.mllm.chat import ServerUnavailable
 from pipeline.streaming.stage import Defer, DeferScope, Item
 from schemas.decision import ReasonCode
 from tests.support.entries import item
-from workers.mllm.breaker import Overloaded
+from workers.mllm.breaker import NotAsked
 from workers.mllm.shedding import gave_up, shed, waiting
 
-OPEN = Overloaded("circuit open for 3.0 s more: HTTP 503", 3.0)
+OPEN = NotAsked("circuit open for 3.0 s more: HTTP 503", 3.0)
+SPENT = NotAsked("tokens_per_minute=1000 spent", 4.0, ReasonCode.MLLM_OVERLOADED)
 DOWN = ServerUnavailable("connection refused", 7.0)
 
 
@@ -22,12 +23,13 @@ def aged(seconds: float) -> Item[object]:
     return replace(item(), queued_at_s=time.time() - seconds)
 
 
-def test_what_waited_too_long_and_is_not_asked_is_given_to_people() -> None:
-    reason = shed(aged(400.0), OPEN, 300.0)
+@pytest.mark.parametrize("error", [OPEN, SPENT])
+def test_what_waited_too_long_and_is_not_asked_is_given_to_people(error: NotAsked) -> None:
+    reason = shed(aged(400.0), error, 300.0)
     assert reason is not None
-    assert reason.code is ReasonCode.MLLM_OVERLOADED
+    assert reason.code is error.code
     assert "waited 400 s" in reason.detail
-    assert "HTTP 503" in reason.detail
+    assert str(error) in reason.detail
 
 
 @pytest.mark.parametrize(("seconds", "error"), [(200.0, OPEN), (400.0, DOWN), (200.0, DOWN)])
@@ -42,5 +44,6 @@ def test_waiting_lasts_as_long_as_was_asked() -> None:
 
 def test_what_the_runner_gives_up_keeps_its_cause() -> None:
     assert gave_up(waiting(DOWN).cause) is ReasonCode.MLLM_UNAVAILABLE
-    assert gave_up(waiting(OPEN).cause) is ReasonCode.MLLM_OVERLOADED
+    assert gave_up(waiting(OPEN).cause) is ReasonCode.MLLM_UNAVAILABLE
+    assert gave_up(waiting(SPENT).cause) is ReasonCode.MLLM_OVERLOADED
     assert gave_up("content store: full") is None

@@ -23,7 +23,7 @@ from schemas.types import StageName
 from tests.support.cases import PAST, anomalous
 from tests.support.entries import item as plain_item
 from tests.support.worker_stages import DATA, PANEL_PNG, FakedMllm, decided, report, reported, shipped_bundle
-from workers.mllm.breaker import Overloaded
+from workers.mllm.breaker import NotAsked
 
 MLLM_CODES = [c for c in ReasonCode if c.value.startswith("mllm_")]
 
@@ -178,7 +178,7 @@ def test_an_absent_server_moves_nothing(faked: FakedMllm) -> None:
 
 def test_what_waited_too_long_unasked_is_given_to_people() -> None:
     faked = FakedMllm(max_wait_s=60.0)
-    faked.verifier.gives = Overloaded("circuit open", 5.0)
+    faked.verifier.gives = NotAsked("budget spent", 5.0, ReasonCode.MLLM_OVERLOADED)
     old = replace(item(faked), queued_at_s=time.time() - 100.0)
     decision = decided(faked.process(old), Outcome.ESCALATE)
     assert decision.reasons[0].code is ReasonCode.MLLM_OVERLOADED

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import structlog
 
 from pipeline.detection.mllm.chat import ServerUnavailable
+from schemas.decision import ReasonCode
 
 Clock: TypeAlias = Callable[[], float]
 """Monotonic seconds."""
@@ -23,8 +24,8 @@ log = structlog.get_logger(__name__)
 _PROBE_WAIT_S = 1.0
 
 
-class Overloaded(ServerUnavailable):
-    """The server was not asked: the circuit is open, the server asked for a pause, or the budget is spent."""
+class NotAsked(ServerUnavailable):
+    """The circuit is open, the server asked for a pause, or the budget is spent; `code` says which kind of trouble."""
 
 
 class Breaker:
@@ -39,8 +40,9 @@ class Breaker:
         self._open_until_s: float | None = None
         self._probing = False
         self._cause = ""
+        self._code = ReasonCode.MLLM_UNAVAILABLE
 
-    def refusal(self) -> Overloaded | None:
+    def refusal(self) -> NotAsked | None:
         """Why a request would be refused now; None when it would be let through."""
         with self._lock:
             return self._refusal()
@@ -49,7 +51,7 @@ class Breaker:
         """Let a request through; True when it is the probe, whose result decides.
 
         Raises:
-            Overloaded: the circuit is open, or a probe is under way.
+            NotAsked: the circuit is open, or a probe is under way.
         """
         with self._lock:
             refused = self._refusal()
@@ -67,8 +69,11 @@ class Breaker:
                     self._open_until_s, self._probing = None, False
                     log.info("mllm_circuit_closed")
 
-    def failed(self, probe: bool, cause: str, retry_after_s: float = 0.0) -> None:
-        """The server did not work; a `retry_after_s` above 0, which it asked for, opens the circuit at once."""
+    def failed(self, probe: bool, cause: str, code: ReasonCode, retry_after_s: float = 0.0) -> None:
+        """The server did not work; a `retry_after_s` above 0, which it asked for, opens the circuit at once.
+
+        `code` of the failure that opens the circuit is that of whoever waits for it in vain.
+        """
         with self._lock:
             if probe:
                 self._probing = False
@@ -78,7 +83,8 @@ class Breaker:
             opens = probe or self._failures >= self._limit
             wait_s = max(retry_after_s, self._open_s if opens else 0.0)
             if wait_s > 0.0:
-                self._open_until_s, self._cause = max(self._clock() + wait_s, self._open_until_s or 0.0), cause
+                self._open_until_s = max(self._clock() + wait_s, self._open_until_s or 0.0)
+                self._cause, self._code = cause, code
                 log.warning("mllm_circuit_open", wait_s=round(wait_s, 3), failures=self._failures, cause=cause)
 
     def abandoned(self, probe: bool) -> None:
@@ -86,10 +92,12 @@ class Breaker:
         with self._lock:
             self._probing = self._probing and not probe
 
-    def _refusal(self) -> Overloaded | None:
+    def _refusal(self) -> NotAsked | None:
         if self._open_until_s is None:
             return None
         left_s = self._open_until_s - self._clock()
         if left_s > 0.0:
-            return Overloaded(f"circuit open for {left_s:.1f} s more: {self._cause}", left_s)
-        return Overloaded(f"one request probes the server: {self._cause}", _PROBE_WAIT_S) if self._probing else None
+            return NotAsked(f"circuit open for {left_s:.1f} s more: {self._cause}", left_s, self._code)
+        if not self._probing:
+            return None
+        return NotAsked(f"one request probes the server: {self._cause}", _PROBE_WAIT_S, self._code)

@@ -22,11 +22,14 @@ from pipeline.detection.mllm.chat import (
     ServerUnavailable,
 )
 from schemas.decision import ReasonCode
-from workers.mllm.breaker import Breaker, Clock, Overloaded
+from workers.mllm.breaker import Breaker, Clock, NotAsked
 from workers.mllm.token_budget import TokenBudget
 
 _SERVERS_FAULT = frozenset({ReasonCode.MLLM_TIMEOUT, ReasonCode.MLLM_UNAVAILABLE})
 """A refused or invalid answer shows that the server works."""
+
+_WAITS_AS = {ReasonCode.MLLM_TIMEOUT: ReasonCode.MLLM_OVERLOADED}
+"""A server that answers too late, time after time, has too much to do."""
 
 
 class LimitSettings(BaseModel):
@@ -76,7 +79,7 @@ class LimitedChatModel:
         """See ChatModel."""
         self._model.close()
 
-    def refusal(self) -> Overloaded | None:
+    def refusal(self) -> NotAsked | None:
         """Why a dialogue that begins now would be refused; None when it would not."""
         return self._breaker.refusal() or (self._budget.refusal() if self._budget else None)
 
@@ -84,7 +87,7 @@ class LimitedChatModel:
         """See ChatModel.
 
         Raises:
-            Overloaded: the server was not asked.
+            NotAsked: the server was not asked.
             ServerUnavailable, ChatFailed: as the model says.
         """
         with self._places, self._budgeted(request) as settle, self._watched():
@@ -98,11 +101,12 @@ class LimitedChatModel:
         try:
             yield
         except ServerUnavailable as error:
-            self._breaker.failed(probe, str(error), error.retry_after_s)
+            self._breaker.failed(probe, str(error), error.code, error.retry_after_s)
             raise
         except ChatFailed as error:
             if error.code in _SERVERS_FAULT:
-                self._breaker.failed(probe, f"{error.code.value}: {error.detail}")
+                code = _WAITS_AS.get(error.code, error.code)
+                self._breaker.failed(probe, f"{error.code.value}: {error.detail}", code)
             else:
                 self._breaker.succeeded(probe)
             raise
@@ -146,7 +150,7 @@ class GatedVerifier:
         """See Verifier.
 
         Raises:
-            Overloaded: the server was not asked.
+            NotAsked: the server was not asked.
         """
         refused = self._limits.refusal()
         if refused:

@@ -35,7 +35,7 @@ class MllmSettings(BaseModel):
     max_wait_s: float = Field(
         default=300.0,
         gt=0,
-        description="age of an item in its topic past which it escalates as mllm_overloaded instead of waiting for an "
+        description="age of an item in its topic past which it escalates instead of waiting for an "
         "open circuit or a spent budget",
     )
     limits: LimitSettings = LimitSettings()

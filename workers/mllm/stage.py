@@ -63,8 +63,8 @@ class MllmStage:
             result = self._verifier.verify(self._request(media))
             return self._conclude(media, result, watch)
         except ServerUnavailable as error:
-            overloaded = shed(item, error, self._max_wait_s)
-            return self._verdicts.escalated(case.timed(watch.stop()), [overloaded]) if overloaded else waiting(error)
+            given_up = shed(item, error, self._max_wait_s)
+            return self._verdicts.escalated(case.timed(watch.stop()), [given_up]) if given_up else waiting(error)
         except StoreUnavailable as error:
             return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
         except (ContentMissing, ContentCorrupt) as error:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 
-from workers.mllm.breaker import Clock, Overloaded
+from schemas.decision import ReasonCode
+from workers.mllm.breaker import Clock, NotAsked
 
 _NEWEST = 0.1
 """Weight of the newest answer in the running mean of their cost."""
@@ -30,7 +31,7 @@ class TokenBudget:
         self._at_s = clock()
         self._mean: float | None = None
 
-    def refusal(self) -> Overloaded | None:
+    def refusal(self) -> NotAsked | None:
         """Why a request could not begin now; None when it could."""
         with self._lock:
             self._fill()
@@ -44,7 +45,7 @@ class TokenBudget:
             begun: the request goes on with a dialogue, whose tokens would be lost: it is let through.
 
         Raises:
-            Overloaded: nothing is left.
+            NotAsked: nothing is left.
         """
         with self._lock:
             self._fill()
@@ -73,8 +74,9 @@ class TokenBudget:
         self._left = min(self._per_minute, self._left + (now_s - self._at_s) * self._per_minute / 60.0)
         self._at_s = now_s
 
-    def _refusal(self) -> Overloaded | None:
+    def _refusal(self) -> NotAsked | None:
         if self._left > 0.0:
             return None
         wait_s = (1.0 - self._left) * 60.0 / self._per_minute
-        return Overloaded(f"tokens_per_minute={self._per_minute:g} spent; {wait_s:.1f} s until more", wait_s)
+        cause = f"tokens_per_minute={self._per_minute:g} spent; {wait_s:.1f} s until more"
+        return NotAsked(cause, wait_s, ReasonCode.MLLM_OVERLOADED)

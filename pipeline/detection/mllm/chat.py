@@ -16,12 +16,14 @@ FinishReason: TypeAlias = Literal["stop", "length"]
 class ServerUnavailable(Exception):
     """Nothing answers, or it takes no work now: the caller defers, the item is not at fault.
 
-    `retry_after_s`: what the server asked for, 0 if it did not say.
+    `retry_after_s`: what the server asked for, 0 if it did not say. `code`: what people are told who get the item
+    after waiting in vain; `MLLM_OVERLOADED` where the server works and has too much to do.
     """
 
-    def __init__(self, detail: str, retry_after_s: float = 0.0) -> None:
+    def __init__(self, detail: str, retry_after_s: float = 0.0, code: ReasonCode = ReasonCode.MLLM_UNAVAILABLE) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.code = code
 
 
 class ChatFailed(Exception):

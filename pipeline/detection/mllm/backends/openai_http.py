@@ -100,7 +100,9 @@ class Transport:
         if status == httpx.codes.OK:
             return
         if status in _UNAVAILABLE_STATUSES:
-            raise ServerUnavailable(f"{self._base_url}: HTTP {status}", _retry_after_s(response))
+            busy = status == httpx.codes.TOO_MANY_REQUESTS
+            code = ReasonCode.MLLM_OVERLOADED if busy else ReasonCode.MLLM_UNAVAILABLE
+            raise ServerUnavailable(f"{self._base_url}: HTTP {status}", _retry_after_s(response), code)
         if status in _TIMEOUT_STATUSES:
             raise _timed_out(f"HTTP {status}", timeout_s)
         raise HttpRefused(status, f"HTTP {status}: {self.excerpt(answer)}")
