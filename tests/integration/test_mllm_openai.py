@@ -391,7 +391,7 @@ def test_a_certificate_that_nobody_signed_is_shunned_before_anything_is_sent(tmp
 # Sharing, secrets, settings
 
 
-def test_eight_threads_share_one_client(server: ScriptedServer) -> None:
+def test_eight_threads_ask_at_once(server: ScriptedServer) -> None:
     # The barrier opens only when all eight questions are at the server together.
     together = threading.Barrier(8, timeout=30)
 

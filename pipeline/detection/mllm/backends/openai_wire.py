@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import pybase64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.detection.mllm.chat import ChatAnswer, ChatFailed, ChatRequest, FinishReason, Message, Token
@@ -84,7 +84,7 @@ def _message(message: Message) -> dict[str, Any]:
 
 def data_uri(png: bytes) -> str:
     """The picture itself as a URI."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+    return "data:image/png;base64," + pybase64.b64encode_as_string(png)
 
 
 class _Said(BaseModel):
