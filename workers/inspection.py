@@ -129,13 +129,16 @@ class Inspector:
         codec = codec_of(analysis.stratum)
         fused, stage2 = policy.fuse12(s1, analysis.score, codec), policy.stage2_score(s1, analysis.score, codec)
         goes_on = stage2 is not None and not policy.stage1_exit(s1) and not policy.stage2_exit(stage2)
-        result = self._ask(data, image, s1, analysis, png) if goes_on or self._all_stages else None
+        asked = self._ask(data, image, s1, analysis, png) if goes_on or self._all_stages else None
+        result = asked if isinstance(asked, VerifyResult) else None
         final = conclude(policy, fused, result).final if result else fused
         opinion = result.opinion.probability if result and result.opinion else None
-        verdict, trace = self._verdict(s1, analysis, result), result.trace if result else None
+        verdict, trace = self._verdict(s1, analysis, asked), result.trace if result else None
         return Inspection(path, verdict, image, s1, stage2, final, analysis, opinion, panel, trace)
 
-    def _verdict(self, s1: float, analysis: SpectralAnalysis | None, result: VerifyResult | None) -> Verdict:
+    def _verdict(
+        self, s1: float, analysis: SpectralAnalysis | None, result: VerifyResult | ServerUnavailable | None
+    ) -> Verdict:
         policy, t = self._bundle.policy, self._bundle.policy.thresholds
         if policy.stage1_exit(s1) or analysis is None:
             below = f"classifier {s1:.3f} < T1 {t.t1}"
@@ -150,9 +153,9 @@ class Inspector:
         if policy.stage2_exit(stage2):
             below = below_t2(policy, stage2)
             return Verdict(Outcome.PASS, StageName.SPECTRAL, ReasonCode.ANOMALY_BELOW_T2, below, Risk.LOW_RISK)
-        if result is None:
-            absent = ReasonCode.MLLM_UNAVAILABLE
-            return Verdict(Outcome.ESCALATE, StageName.MLLM, absent, "the server is not there")
+        if isinstance(result, ServerUnavailable):
+            return Verdict(Outcome.ESCALATE, StageName.MLLM, result.code, str(result))
+        assert result is not None  # noqa: S101 - what reaches stage 3 was asked about
         conclusion = conclude(policy, policy.fuse12(s1, analysis.score, codec), result)
         first = conclusion.reasons[0]
         risk = Risk.CLEARED if conclusion.outcome is Outcome.PASS else None
@@ -160,7 +163,7 @@ class Inspector:
 
     def _ask(
         self, data: bytes, image: DecodedImage, s1: float, analysis: SpectralAnalysis, panel: bytes
-    ) -> VerifyResult | None:
+    ) -> VerifyResult | ServerUnavailable:
         scores = tuple(
             StageScore(stage=stage, score=score, bundle_version=self._bundle.version, model="inspect")
             for stage, score in ((StageName.CLASSIFIER, s1), (StageName.SPECTRAL, analysis.score))
@@ -177,5 +180,5 @@ class Inspector:
         )
         try:
             return self._verifier.verify(request)
-        except ServerUnavailable:
-            return None
+        except ServerUnavailable as error:
+            return error

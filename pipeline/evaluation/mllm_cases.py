@@ -28,7 +28,7 @@ TOP_FEATURES = 8
 """As many as the spectral stage hands on."""
 
 _TRIES = 5
-_LONGEST_WAIT_S = 60.0
+_WAIT_S, _LONGEST_WAIT_S = 5.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +106,16 @@ class CaseMaker:
 def ask_patiently(
     verifier: Verifier, request: VerifyRequest, sleep: Callable[[float], None] = time.sleep
 ) -> VerifyResult:
-    """A verification that waits as long as the server, or a limit before it, asks for; five times at most.
+    """A verification that waits as long as the server, or a limit before it, asks for, or a while; five times at most.
 
     Raises:
-        ServerUnavailable: it still takes no work, or did not say when it will.
+        ServerUnavailable: it still takes no work.
     """
     for left in reversed(range(_TRIES)):
         try:
             return verifier.verify(request)
         except ServerUnavailable as error:
-            if not left or error.retry_after_s <= 0.0:
+            if not left:
                 raise
-            sleep(min(error.retry_after_s, _LONGEST_WAIT_S))
+            sleep(min(error.retry_after_s or _WAIT_S, _LONGEST_WAIT_S))
     raise AssertionError("the last try returns or raises")

@@ -2,7 +2,8 @@
 
 The MLLM reads the numbers of stage 2, so what it says is not independent of the fused score p12. w3 is therefore its
 coefficient beside free ones of p12: logit P = bias + slope logit(p12) + w3 logit(q), where q is the mapped probability
-of an image by a map that its source had no part in. It counts only when its lower bound is above 0.
+of an image by a map that its source had no part in. It counts only when its lower bound is above 0 and it
+lowers the loss on sources that had no part in the fit.
 """
 
 from __future__ import annotations
@@ -89,13 +90,15 @@ def fit_weight(answers: Answers, prior: float, clip: tuple[float, float], rounds
         after[test] = before[test] + np.clip(w3 * mapped[test], *clip)
     estimate = float(_fit(before, mapped, y, _class_weights(y, prior))[2])
     interval = _bootstrap(before, mapped, answers, prior, rounds)
+    loss_without, loss_with = _log_loss(before, y, prior), _log_loss(after, y, prior)
+    counts = interval.low > 0.0 and loss_with < loss_without
     return FittedWeight(
         map=fit_calibration(said, y, prior),
         estimate=estimate,
         interval=interval,
-        weight=round(min(MAX_WEIGHT, estimate), 6) if interval.low > 0.0 else 0.0,
-        loss_without=_log_loss(before, y, prior),
-        loss_with=_log_loss(after, y, prior),
+        weight=round(min(MAX_WEIGHT, estimate), 6) if counts else 0.0,
+        loss_without=loss_without,
+        loss_with=loss_with,
     )
 
 
@@ -119,9 +122,14 @@ def _bootstrap(before: Floats, mapped: Floats, answers: Answers, prior: float, r
 def _fit(before: Floats, mapped: Floats, y: Bools, weights: Floats) -> Floats:
     """Bias, slope and w3 of least weighted log loss with a normal prior around `_TOWARD`, by Newton's method.
 
-    The loss is strictly convex, so the damped steps end at its one minimum.
+    w3 is the coefficient of what p12 does not explain of `mapped` (least squares), which without the prior is the same
+    (Frisch and Waugh 1933). With it, a mere repeater of p12 gets 0, and not a part of what p12's own slope lacks. The
+    loss is strictly convex, so the damped steps end at its one minimum.
     """
-    x = np.column_stack([np.ones(len(y)), before, mapped])
+    own = np.column_stack([np.ones(len(y)), before])
+    root = np.sqrt(weights)[:, None]
+    explained = np.linalg.lstsq(own * root, mapped * root[:, 0], rcond=None)[0]
+    x = np.column_stack([own, mapped - own @ explained])
     beta = _TOWARD.copy()
     for _ in range(_NEWTON_STEPS):
         p = expit(x @ beta)

@@ -37,8 +37,7 @@ class Answer:
     opinion: Opinion | None
     failure: str = ""
     model: str = ""
-    prompts: str = ""
-    passes: int = 0
+    dialogue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +131,11 @@ def _ask(case: Case, verifier: Verifier) -> Answer:
     if result.opinion is None or result.trace is None:
         return Answer(case, None, result.failure.value if result.failure else "no report")
     trace = result.trace
-    return Answer(case, result.opinion, "", result.model, trace.prompts_sha256, trace.passes)
+    return Answer(case, result.opinion, "", result.model, trace.dialogue_sha256)
 
 
 def _of_one_dialogue(answers: list[Answer], left_out: Counter[str]) -> tuple[list[Answer], dict[str, object]]:
-    """The answers with a probability of the commonest kind, and what they share: model, prompts, passes, basis."""
+    """The answers with a probability of the commonest kind, and what they share: model, dialogue, basis."""
     kinds = Counter(_dialogue(a) for a in answers if a.opinion and a.opinion.raw is not None)
     if not kinds:
         failures = Counter(a.failure or "undetermined" for a in answers)
@@ -150,12 +149,12 @@ def _of_one_dialogue(answers: list[Answer], left_out: Counter[str]) -> tuple[lis
             left_out["another model or kind of probability"] += 1
         else:
             spoken.append(answer)
-    return spoken, dict(zip(("model", "prompts", "passes", "basis"), chosen, strict=True))
+    return spoken, dict(zip(("model", "dialogue", "basis"), chosen, strict=True))
 
 
-def _dialogue(answer: Answer) -> tuple[str, str, int, Basis]:
+def _dialogue(answer: Answer) -> tuple[str, str, Basis]:
     assert answer.opinion is not None  # noqa: S101 - the callers have looked
-    return answer.model, answer.prompts, answer.passes, answer.opinion.basis
+    return answer.model, answer.dialogue, answer.opinion.basis
 
 
 def _columns(answers: list[Answer]) -> Answers:

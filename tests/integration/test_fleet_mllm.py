@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,9 +28,10 @@ from schemas.decision import Outcome, ReasonCode
 from schemas.topics import Topic
 from schemas.types import StageName
 from schemas.wire import encode
-from tests.support.kafka import TIMEOUT_S, create_topics, delete_topics, produce
+from tests.support.kafka import TIMEOUT_S, produce
 from tests.support.mailbox import Decided, Mailbox
 from tests.support.mllm import plain_report, report_data
+from tests.support.mllm_ports import held_port
 from tests.support.records import anomalous
 from tests.support.scripted_server import Reply, ScriptedServer, completion, serving
 from tests.support.waiting import wait_until
@@ -57,11 +57,6 @@ def model_server(content: str, port: int = 0) -> Iterator[int]:
         yield int(server.url.rsplit(":", 1)[1].partition("/")[0])
 
 
-def _closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Defers(Watch):
     """Remembers why records had to wait."""
@@ -74,7 +69,7 @@ class Defers(Watch):
 
 @dataclass(frozen=True)
 class Stage3:
-    """One topic prefix with its store; each test makes a runner of its own, in the same group."""
+    """One topic prefix with its store, of one test: what a failed test leaves undecided is no other's."""
 
     bootstrap: str
     prefix: str
@@ -126,15 +121,19 @@ class Stage3:
         return decided
 
 
-@pytest.fixture(scope="module")
-def stage(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage3]:
-    prefix = f"m{uuid4().hex[:12]}"
-    topics = create_topics(kafka.bootstrap, prefix)
+@pytest.fixture
+def stage(
+    kafka: EmbeddedKafka,
+    prefix: str,
+    topics: dict[Topic, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Stage3]:
+    # It would hold for all tests after these, which were slower then: it cannot be taken back.
+    monkeypatch.setattr("workers.mllm.worker.steady_allocator", lambda: True)
     mailbox = Mailbox(kafka.bootstrap, topics)
-    store: Path = tmp_path_factory.mktemp("store")
-    yield Stage3(kafka.bootstrap, prefix, topics, mailbox, store.as_uri())
+    yield Stage3(kafka.bootstrap, prefix, topics, mailbox, tmp_path.as_uri())
     mailbox.close()
-    delete_topics(kafka.bootstrap, list(topics.values()))
 
 
 def test_scores_and_report_that_agree_block(stage: Stage3) -> None:
@@ -179,7 +178,7 @@ def test_an_absent_server_is_waited_for_and_then_people_decide(stage: Stage3, fa
     media_id = stage.publish(0.99)
     watch = Defers()
     limits = LimitSettings(failures=failures, open_s=0.2)
-    with stage.runner(_closed_port(), watch, dependency_max_age_s=0.3, limits=limits) as runner:
+    with held_port() as port, stage.runner(port, watch, dependency_max_age_s=0.3, limits=limits) as runner:
         decided = stage.decide(runner, media_id)
     assert (decided.topic, decided.reason) == (Topic.ESCALATE, ReasonCode.MLLM_UNAVAILABLE.value)
     assert len(watch.seen) >= 2, "it was asked again before it was given up"
@@ -189,8 +188,8 @@ def test_an_absent_server_is_waited_for_and_then_people_decide(stage: Stage3, fa
 def test_a_server_that_comes_back_in_time_decides(stage: Stage3) -> None:
     media_id = stage.publish(0.99)
     watch = Defers()
-    port = _closed_port()
-    with stage.runner(port, watch) as runner:
+    limits = LimitSettings(failures=2, open_s=0.2)
+    with held_port() as port, stage.runner(port, watch, limits=limits) as runner:
         stage.turn_until(runner, lambda: watch.seen, "the server was found absent")
         assert stage.mailbox.decisions(media_id) == []
         with model_server(json.dumps(SYNTHETIC), port):

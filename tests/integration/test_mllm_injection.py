@@ -25,7 +25,8 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from pipeline.detection.bundle import Bundle
 from pipeline.detection.calibration import Calibration, logit
 from pipeline.detection.mllm.backends.openai import OpenAIChat, OpenAISettings
-from pipeline.detection.mllm.dialogue import DialogueSettings, DialogueVerifier
+from pipeline.detection.mllm.chat import Capabilities
+from pipeline.detection.mllm.dialogue import DialogueSettings, DialogueVerifier, dialogue_sha256
 from pipeline.detection.mllm.prompt import Prompts
 from pipeline.detection.mllm.verdict import Basis, MllmCalibration
 from pipeline.detection.policy import Fusion, Policy
@@ -195,11 +196,11 @@ class Running:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
     prompts = Prompts.packaged()
-    fitted = MllmCalibration(
-        model="test-model", prompts=prompts.sha256, passes=2, basis=Basis.TOKENS, map=Calibration()
-    )
     with serving(ScriptedServer(obey)) as server:
         chat = OpenAIChat(OpenAISettings(base_url=server.url, model="test-model"))
+        able = Capabilities(guided_json=True, logprobs=True, prefill=True)
+        asked = dialogue_sha256(prompts, DialogueSettings(crops=1), able)
+        fitted = MllmCalibration(model="test-model", dialogue=asked, basis=Basis.TOKENS, map=Calibration())
         dialogue = DialogueVerifier(chat, prompts, DialogueSettings(crops=1), fitted, backend="openai")
         stage = MllmStage(replace(shipped_bundle(), policy=LISTENING), dialogue, "memory://")
         stage._store = store = BreakableStore()

@@ -45,7 +45,8 @@ def item(number: int) -> VerifyRequest:
 
 
 def opened(path: Path) -> TransformersModel:
-    model = TransformersModel(TransformersSettings(path=str(path), device="cpu", max_batch_tokens=131_072))
+    settings = TransformersSettings(path=str(path), device="cpu", max_batch_tokens=131_072, timeout_s=3600)
+    model = TransformersModel(settings)
     model.open()
     return model
 

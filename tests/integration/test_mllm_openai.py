@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,22 @@ import pytest
 import structlog
 from pydantic import ValidationError
 
-from pipeline.detection.mllm.backends import openai_probe
+from pipeline.detection.mllm.backends import openai, openai_probe
 from pipeline.detection.mllm.backends.openai import OpenAIChat, OpenAISettings, served_models
-from pipeline.detection.mllm.chat import Capabilities, ChatFailed, ChatRequest, Message, ServerUnavailable, Token
+from pipeline.detection.mllm.chat import (
+    Capabilities,
+    ChatAnswer,
+    ChatFailed,
+    ChatRequest,
+    Message,
+    ServerUnavailable,
+    Token,
+)
 from schemas.decision import ReasonCode
 from tests.support.mllm import encoded, picture
+from tests.support.mllm_ports import held_port
 from tests.support.scripted_server import Body, Reply, ScriptedServer, completion, serving
+from tests.support.waiting import wait_until
 
 API_KEY = "sk-very-secret-123"
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
@@ -57,6 +66,21 @@ def failure(server: ScriptedServer, request: ChatRequest = QUESTION, **settings:
     with chatting(server, **settings) as chat, pytest.raises(ChatFailed) as caught:
         chat.chat(request)
     return caught.value
+
+
+@contextmanager
+def absent_server() -> Iterator[tuple[str, int]]:
+    """The base URL and the port of a server that is not there; one may come up on the port."""
+    with held_port() as port:
+        yield f"http://127.0.0.1:{port}/v1", port
+
+
+def answered(chat: OpenAIChat) -> ChatAnswer | None:
+    """None while the server is said to be absent."""
+    try:
+        return chat.chat(QUESTION)
+    except ServerUnavailable:
+        return None
 
 
 # What is sent, what comes back
@@ -195,6 +219,46 @@ def test_the_models_revision_is_what_the_server_tells(
         assert chat.model == expected
 
 
+def test_the_settings_revision_comes_first(server: ScriptedServer) -> None:
+    server.models = [{"id": "test-model", "root": "/models/qwen"}]
+    with chatting(server, revision="0a1b2c") as chat:
+        assert chat.model == "test-model@0a1b2c"
+
+
+@pytest.mark.parametrize("how", ["drop", "HTTP 503"])
+def test_a_server_that_comes_back_as_another_is_found_out(server: ScriptedServer, how: str) -> None:
+    server.models = [{"id": "test-model", "root": "rev-a"}]
+    with chatting(server) as chat:
+        assert (chat.model, chat.capabilities) == ("test-model@rev-a", ALL)
+        server.answer = lambda _: Reply(how="drop") if how == "drop" else Reply(status=503)
+        with pytest.raises((ChatFailed, ServerUnavailable)):
+            chat.chat(QUESTION)
+        server.models, server.able = [{"id": "test-model", "root": "rev-b"}], (False, False, False)
+        server.answer = lambda _: Reply(completion("fine"))
+        assert chat.chat(QUESTION).text == "fine"
+        assert chat.model == "test-model@rev-b"
+        assert chat.capabilities == Capabilities(guided_json=False, logprobs=False, prefill=False)
+
+
+@pytest.mark.parametrize(("status", "tries"), [(429, 1), (400, 1), (502, 2)])
+def test_only_what_a_restart_may_cause_is_looked_into(server: ScriptedServer, status: int, tries: int) -> None:
+    with chatting(server) as chat:
+        once = len(server.trials)
+        server.answer = lambda _: Reply(status=status)
+        for _ in range(2):
+            with pytest.raises((ChatFailed, ServerUnavailable)):
+                chat.chat(QUESTION)
+        assert len(server.trials) == once * tries
+
+
+def test_a_server_known_for_long_is_tried_again(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "_KNOWN_FOR_S", 0.0)
+    with chatting(server) as chat:
+        server.models = [{"id": "test-model", "root": "rev-b"}]
+        chat.chat(QUESTION)
+        assert chat.model == "test-model@rev-b"
+
+
 def test_a_fingerprint_stands_in_for_a_revision(server: ScriptedServer) -> None:
     body = json.loads(completion('{"word":"zygote"}')) | {"system_fingerprint": "fp_9"}
     server.models, server.trial = None, lambda _: Reply(json.dumps(body).encode())
@@ -203,23 +267,17 @@ def test_a_fingerprint_stands_in_for_a_revision(server: ScriptedServer) -> None:
 
 
 def test_a_server_that_was_down_at_open_is_asked_with_the_first_question() -> None:
-    chat = OpenAIChat(OpenAISettings(base_url="http://127.0.0.1:9/v1", model="test-model"))
-    chat.open()
-    assert chat.capabilities == openai_probe.ASSUMED
-    with pytest.raises(ServerUnavailable):
-        chat.chat(QUESTION)
-    chat.close()
+    with absent_server() as (url, _), chatting(ScriptedServer(url=url)) as chat:
+        assert chat.capabilities == openai_probe.ASSUMED
+        with pytest.raises(ServerUnavailable):
+            chat.chat(QUESTION)
 
 
 def test_it_comes_up_later_and_is_known_then() -> None:
-    with serving(ScriptedServer()) as server:
-        port = int(server.url.rsplit(":", 1)[1].partition("/")[0])
-    chat = OpenAIChat(OpenAISettings(base_url=server.url, model="test-model"))
-    chat.open()
-    with serving(ScriptedServer(), port):
-        assert chat.chat(QUESTION).text == "fine"
+    with absent_server() as (url, port), chatting(ScriptedServer(url=url)) as chat, serving(ScriptedServer(), port):
+        # For a moment the client may go by what it found at open.
+        assert wait_until(lambda: answered(chat), 30.0, "the server that came up is asked").text == "fine"
         assert chat.capabilities == ALL
-    chat.close()
 
 
 def test_a_server_that_fails_every_trial_is_taken_for_an_able_one_and_not_tried_with_each_question(
@@ -238,8 +296,6 @@ def test_a_server_that_fails_every_trial_is_taken_for_an_able_one_and_not_tried_
 
 def test_many_threads_try_the_server_once() -> None:
     ready = threading.Barrier(8, timeout=30)
-    chat = OpenAIChat(OpenAISettings(base_url="http://127.0.0.1:9/v1", model="test-model"))
-    chat.open()
     with serving(ScriptedServer()) as server:
         chat = OpenAIChat(OpenAISettings(base_url=server.url, model="test-model"))
         chat._transport.open()  # not `open`, which would try the server before there are threads
@@ -320,7 +376,7 @@ def test_a_slow_answer_is_a_timeout(server: ScriptedServer, how: Any) -> None:
 
 def test_a_server_that_hangs_at_the_trials_does_not_hold_open_up(server: ScriptedServer) -> None:
     server.trial = lambda _: Reply(b"x", how="hang")
-    with chatting(server, timeout_s=0.3) as chat:
+    with chatting(server, timeout_s=2.0) as chat:
         assert chat.capabilities == openai_probe.ASSUMED
         assert chat.chat(QUESTION).text == "fine"
 
@@ -348,10 +404,11 @@ def test_retry_after_is_honoured_in_bounds(server: ScriptedServer, header: str, 
 
 
 def test_a_refused_connection_is_no_fault_of_the_question() -> None:
-    free = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    url = f"http://127.0.0.1:{free.server_port}/v1"
-    free.server_close()
-    with chatting(ScriptedServer(url=url)) as chat, pytest.raises(ServerUnavailable, match="ConnectError"):
+    with (
+        absent_server() as (url, _),
+        chatting(ScriptedServer(url=url)) as chat,
+        pytest.raises(ServerUnavailable, match="ConnectError"),
+    ):
         chat.chat(QUESTION)
 
 

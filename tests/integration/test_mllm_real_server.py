@@ -21,6 +21,7 @@ from pipeline.detection.mllm.verdict import Basis
 from schemas.decision import ReasonCode
 from schemas.forensics import Hypothesis
 from tests.support.mllm import encoded, picture, verify_request
+from tests.support.mllm_ports import held_port
 from tests.support.model_server import transformers_serve
 
 pytestmark = [
@@ -45,7 +46,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with transformers_serve(weights, tmp_path_factory.mktemp("log") / "serve.log") as url:
+    log = tmp_path_factory.mktemp("log") / "serve.log"
+    with held_port() as port, transformers_serve(weights, log, port) as url:
         yield url
 
 
@@ -126,9 +128,10 @@ def test_another_models_name_is_refused_and_named(url: str) -> None:
 
 
 def test_the_server_goes_away_and_the_item_is_not_to_blame(weights: Path, tmp_path: Path) -> None:
-    with transformers_serve(weights, tmp_path / "serve.log") as url:
-        chat = chat_with(url, str(weights))
-        chat.open()
-    with pytest.raises(ServerUnavailable):
-        verifier(chat).verify(verify_request())
-    chat.close()
+    with held_port() as port:
+        with transformers_serve(weights, tmp_path / "serve.log", port) as url:
+            chat = chat_with(url, str(weights))
+            chat.open()
+        with pytest.raises(ServerUnavailable):
+            verifier(chat).verify(verify_request())
+        chat.close()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.detection.calibration import Calibration, logit
 from pipeline.detection.mllm.backends.base import VerifyResult
 from pipeline.detection.mllm.chat import ChatAnswer, ChatFailed, ChatRequest, Token
-from pipeline.detection.mllm.dialogue import DialogueVerifier
+from pipeline.detection.mllm.dialogue import DialogueSettings, DialogueVerifier, dialogue_sha256
 from pipeline.detection.mllm.prompt import Prompts
 from pipeline.detection.mllm.report import ReportError, parse_report
 from pipeline.detection.mllm.verdict import Basis, MllmCalibration, Opinion, opinion_of
@@ -121,6 +121,9 @@ def answers(draw: st.DrawFn) -> ChatAnswer | ChatFailed:
     tokens = draw(token_lists)
     if draw(st.booleans()) and '"hypothesis": "' in text:
         tokens = tokens_of(text, draw(verdict_tokens))
+        if draw(st.booleans()):
+            wild = draw(st.floats())
+            tokens = tuple(replace(t, logprob=wild, alternatives=dict.fromkeys(t.alternatives, wild)) for t in tokens)
     return ChatAnswer(text=text, finish=draw(st.sampled_from(["stop", "stop", "length"])), tokens=tokens)
 
 
@@ -141,8 +144,10 @@ PROMPTS = Prompts.packaged()
 
 
 def decide(turns: list[ChatAnswer | ChatFailed], score: float, basis: Basis) -> tuple[Decision, Any]:
-    fitted = MllmCalibration(model="scripted@1", prompts=PROMPTS.sha256, passes=2, basis=basis, map=Calibration())
-    dialogue = DialogueVerifier(says(turns), PROMPTS, None, fitted, backend="scripted")
+    chat = says(turns)
+    asked = dialogue_sha256(PROMPTS, DialogueSettings(), chat.capabilities)
+    fitted = MllmCalibration(model="scripted@1", dialogue=asked, basis=basis, map=Calibration())
+    dialogue = DialogueVerifier(chat, PROMPTS, None, fitted, backend="scripted")
     stage = MllmStage(replace(shipped_bundle(), policy=LOUD), dialogue, "memory://")
     stage._store = store = BreakableStore()
     store.put("acme", hashlib.sha256(png()).hexdigest(), png())

@@ -91,7 +91,7 @@ def _instance(schema: Any, digest: bytes) -> Any:
 def served(model: ChatModel) -> Iterator[str]:
     """The base URL of a server on the loopback interface that asks `model`, which is open."""
     handler = type("Bound", (_Handler,), {"chat_model": model})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -100,6 +100,10 @@ def served(model: ChatModel) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a burst of clients is not refused
 
 
 class _Handler(BaseHTTPRequestHandler):

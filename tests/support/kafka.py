@@ -12,12 +12,13 @@ from pipeline.streaming.kafka.admin import TopicAdmin, topic_name
 from schemas.topics import TOPICS, Topic
 
 PARTITIONS = 4
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
+"""How long a test waits for what must come; long, so that no busy machine fails a test that is right."""
 
 
 def create_topics(bootstrap: str, prefix: str) -> dict[Topic, str]:
     """All topics of the fleet under the prefix, with 4 partitions; logical topic -> full name."""
-    TopicAdmin({"bootstrap.servers": bootstrap}).apply(TOPICS, PARTITIONS, 1, prefix)
+    TopicAdmin({"bootstrap.servers": bootstrap}, TIMEOUT_S).apply(TOPICS, PARTITIONS, 1, prefix)
     return {spec.topic: topic_name(spec, prefix) for spec in TOPICS}
 
 

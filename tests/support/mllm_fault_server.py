@@ -129,7 +129,7 @@ class FaultServer:
 
 @contextlib.contextmanager
 def running(script: FaultServer, port: int = 0) -> Iterator[int]:
-    """Yields the port."""
+    """Yields the port: the one given, which may be a `held_port`, or any."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -144,6 +144,8 @@ def running(script: FaultServer, port: int = 0) -> Iterator[int]:
             """Quiet."""
 
     class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # a burst of clients is not refused
+
         def handle_error(self, request: Any, client_address: Any) -> None:
             """A client that hangs up, or speaks TLS, is a part of the script."""
 

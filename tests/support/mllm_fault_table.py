@@ -19,7 +19,7 @@ from schemas.decision import ReasonCode
 from tests.support.mllm_fault_server import REPORT, Act, Exchange, works
 
 PAGE = Path(__file__).parents[2] / "docs/mllm-faults.md"
-TIMEOUT_S = 0.5
+TIMEOUT_S = 1.0
 RETRY_AFTER_S = 2
 OLD_S = 1000.0
 
@@ -29,7 +29,8 @@ _HEAD = """<!-- Derived: python -m tests.support.mllm_fault_table --write -->
 
 What the MLLM worker makes of each fault. `tests/integration/test_mllm_faults.py` runs every row against a scripted
 server, through the worker's stage with its limits, and checks that the next item is decided once the server works
-again. No row ends in a pass.
+again and the pause that the limits asked for is over. Rows marked \\* leave that out: they last until somebody corrects
+the settings. No row ends in a pass.
 
 - *wait*: the item's offset stays and it is tried again with growing delay, no sooner than the server or the limits ask
   for. After `runner.dependency_max_age_s` it escalates with the reason shown.
@@ -49,7 +50,7 @@ class Fault:
     """One row. `act`: how the server answers; `before`: items that it meets first; `age_s`: of the item in its topic.
 
     `server`: flags of the server; `settings`: of the worker; `down`: nothing listens; `scheme`: of the address;
-    `heals`: the stage decides again when the server works.
+    `heals`: the stage decides again when the server works; where not, a working server changes nothing.
     """
 
     cause: str
@@ -69,7 +70,8 @@ class Fault:
 
     @property
     def line(self) -> str:
-        return f"| {self.cause} | {self.outcome} | `{self.reason.value}` | {self.questions} |\n"
+        mark = "" if self.heals else " \\*"
+        return f"| {self.cause}{mark} | {self.outcome} | `{self.reason.value}` | {self.questions} |\n"
 
 
 def _status(status: int, **headers: str) -> Act:
@@ -100,8 +102,8 @@ _OUTSIDE = REPORT | {
 _WRONG = REPORT | {"confidence": 7}
 _ENDLESS = json.dumps(REPORT)[:40] + "the grid, " * 400
 _FIVE_MB = b'{"choices": "' + b"x" * 5_000_000 + b'"}'
-_CIRCUIT: dict[str, Any] = {"limits": {"failures": 2, "open_s": 0.2}}
-_LONG_CIRCUIT: dict[str, Any] = {"limits": {"failures": 2, "open_s": 600.0}}
+_LOOP = json.dumps(REPORT | {"primary_evidence": "the grid, " * 30})
+_CIRCUIT: dict[str, Any] = {"limits": {"failures": 2, "open_s": 600.0}}
 _BUDGET: dict[str, Any] = {"limits": {"tokens_per_minute": 100_000}}
 _R = ReasonCode
 
@@ -160,6 +162,13 @@ FAULTS: tuple[Fault, ...] = (
         3,
         _in_report(_says(_ENDLESS, "length")),
     ),
+    Fault(
+        "a text of the report repeats itself, and the report is whole",
+        "escalate",
+        _R.MLLM_INVALID_REPORT,
+        3,
+        _in_report(_says(_LOOP)),
+    ),
     Fault("the report is empty", "escalate", _R.MLLM_INVALID_REPORT, 3, _in_report(_says(""))),
     Fault(
         "the report cites a feature that was not shown",
@@ -204,8 +213,7 @@ FAULTS: tuple[Fault, ...] = (
         _status(500),
         2,
         age_s=OLD_S,
-        settings=_LONG_CIRCUIT,
-        heals=False,
+        settings=_CIRCUIT,
     ),
     Fault(
         "the circuit is open after HTTP 504, and the item is older than `max_wait_s`",
@@ -215,8 +223,7 @@ FAULTS: tuple[Fault, ...] = (
         _status(504),
         2,
         age_s=OLD_S,
-        settings=_LONG_CIRCUIT,
-        heals=False,
+        settings=_CIRCUIT,
     ),
     Fault(
         "`tokens_per_minute` is spent",
@@ -226,7 +233,6 @@ FAULTS: tuple[Fault, ...] = (
         partial(works, usage=(200_000, 0)),
         1,
         settings=_BUDGET,
-        heals=False,
     ),
     Fault(
         "`tokens_per_minute` is spent, and the item is older than `max_wait_s`",
@@ -237,7 +243,6 @@ FAULTS: tuple[Fault, ...] = (
         1,
         age_s=OLD_S,
         settings=_BUDGET,
-        heals=False,
     ),
 )
 

@@ -89,7 +89,7 @@ class ScriptedServer:
 
 @contextmanager
 def serving(server: ScriptedServer, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
-    """Runs it; its address is `server.url`. Hanging answers are let go at the end."""
+    """Runs it; its address is `server.url`. Hanging answers are let go at the end. `port` may be a `held_port`."""
     handler = type("Scripted", (_Handler,), {"script": server})
     http = _Server(("127.0.0.1", port), handler)
     if tls is not None:

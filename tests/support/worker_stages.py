@@ -232,10 +232,10 @@ class FakeVerifier:
 class FakedMllm:
     """An MllmStage and its fakes; original and panel are in the store."""
 
-    def __init__(self, policy: Policy = POLICY, max_wait_s: float = math.inf) -> None:
+    def __init__(self, policy: Policy = POLICY, max_wait_s: float = math.inf, max_age_s: float = math.inf) -> None:
         self.verifier, self.store = FakeVerifier(), BreakableStore()
         bundle = replace(shipped_bundle(), policy=policy)
-        self.stage = MllmStage(bundle, self.verifier, "memory://", max_wait_s=max_wait_s)
+        self.stage = MllmStage(bundle, self.verifier, "memory://", max_wait_s=max_wait_s, max_age_s=max_age_s)
         self.stage._store = self.store
         self.store.put("acme", hashlib.sha256(DATA).hexdigest(), DATA)
         self.panel_uri, self.panel_sha256 = self.store.put_evidence(PANEL_PNG, ".png")

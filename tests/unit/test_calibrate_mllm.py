@@ -27,7 +27,7 @@ from tests.support.worker_stages import report
 from workers.cli.bundle import app
 from workers.cli.bundle_training import TrainingRefused
 
-PROMPTS = "c" * 64
+DIALOGUE = "c" * 64
 
 
 def said(raw: float | None, basis: Basis = Basis.TOKENS, model: str = "m@1") -> VerifyResult:
@@ -38,7 +38,7 @@ def said(raw: float | None, basis: Basis = Basis.TOKENS, model: str = "m@1") -> 
         backend="scripted",
         capabilities=None,
         prompts={},
-        prompts_sha256=PROMPTS,
+        dialogue_sha256=DIALOGUE,
         passes=2,
         prefill="",
         report=made,
@@ -88,7 +88,7 @@ def answers(count: int = 60, knows: float = 2.0) -> list[Answer]:
         synthetic = number % 2 == 1
         p12 = float(expit(rng.normal(1.0 if synthetic else 0.5, 0.5)))
         raw = float(expit(rng.normal(knows if synthetic else -knows, 1.5)))
-        found.append(Answer(case(number, synthetic, p12), said(raw).opinion, "", "m@1", PROMPTS, 2))
+        found.append(Answer(case(number, synthetic, p12), said(raw).opinion, "", "m@1", DIALOGUE))
     return found
 
 
@@ -108,8 +108,8 @@ def test_map_and_weight_are_written_and_sealed(bundle: Bundle) -> None:
     assert again.policy.thresholds == bundle.policy.thresholds
     assert again.policy.version.startswith(f"{bundle.policy.version}+mllm-")
     assert MllmCalibration.of(again) == done.calibration
-    assert done.calibration.fits("m@1", PROMPTS, 2, Basis.TOKENS)
-    assert not done.calibration.fits("m@2", PROMPTS, 2, Basis.TOKENS)
+    assert done.calibration.fits("m@1", DIALOGUE, Basis.TOKENS)
+    assert not done.calibration.fits("m@2", DIALOGUE, Basis.TOKENS)
 
 
 def test_a_second_calibration_takes_the_place_of_the_first(bundle: Bundle) -> None:
@@ -126,8 +126,8 @@ def test_a_model_that_knows_nothing_gets_its_map_and_no_weight(bundle: Bundle) -
 
 
 def test_a_second_kind_of_answer_is_left_out(bundle: Bundle) -> None:
-    few = [Answer(case(900 + i, True), said(0.9, Basis.STATED).opinion, "", "m@1", PROMPTS, 2) for i in range(5)]
-    none = [Answer(case(990, True), said(None).opinion, "", "m@1", PROMPTS, 2), Answer(case(991, True), None, "mllm_x")]
+    few = [Answer(case(900 + i, True), said(0.9, Basis.STATED).opinion, "", "m@1", DIALOGUE) for i in range(5)]
+    none = [Answer(case(990, True), said(None).opinion, "", "m@1", DIALOGUE), Answer(case(991, True), None, "mllm_x")]
     done = write(bundle, [*answers(), *few, *none], Counter())
     assert done.answers == 120
     assert done.left_out == {"another model or kind of probability": 5, "undetermined": 1, "mllm_x": 1}
@@ -157,7 +157,7 @@ def test_only_what_reaches_stage_3_is_asked_about_unless_told() -> None:
     assert left_out == {"cannot be decoded, or has no spectrum": 1, "does not reach stage 3": 1}
     found, _ = ask(cases, verifier, every_image=True, concurrency=3)
     assert [a.case.key for a in found] == ["k1", "k2"]
-    assert found[0].prompts == PROMPTS
+    assert found[0].dialogue == DIALOGUE
 
 
 def test_a_failure_keeps_its_code_and_an_absent_server_ends_it() -> None:
@@ -191,12 +191,15 @@ def test_a_server_that_asks_for_time_gets_it_and_one_that_does_not_is_not_asked_
     request, waited = case(1, True).request, list[float]()
     assert ask_patiently(Busy(), request, waited.append).opinion is not None
     assert waited == [60.0] * 4
-    for refusals, retry_after_s, asked in ((5, 1.0, 5), (1, 0.0, 1)):
+    for retry_after_s, wait_s in ((1.0, 1.0), (0.0, 5.0)):
+        refusals, asked = 5, 5
+        waited.clear()
         busy = Busy()
         busy.refusals, busy.retry_after_s = refusals, retry_after_s
         with pytest.raises(ServerUnavailable):
             ask_patiently(busy, request, waited.append)
         assert busy.asked == asked
+        assert waited == [wait_s] * 4
 
 
 def test_cases_are_what_stage_3_would_be_given(bundle: Bundle, tmp_path: Path) -> None:

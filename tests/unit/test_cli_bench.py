@@ -65,11 +65,19 @@ def test_bytes_reach_every_step(step: str, name: str) -> None:
     assert spectral_bench.from_bytes(step, data) is not None
 
 
+@pytest.fixture
+def allocator(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes the call in place of `steady_allocator`, which cannot be taken back and would slow the tests after these."""
+    calls: list[str] = []
+    monkeypatch.setattr(mllm_bench, "steady_allocator", lambda: calls.append("steady"))
+    return calls
+
+
 MLLM = ["mllm", "--images", "6", "--concurrency", "2", "--latency-ms", "5", "--size", "160"]
 
 
 @pytest.mark.parametrize("passes", [1, 2])
-def test_the_mllm_stage_is_measured_against_what_its_server_allows(passes: int) -> None:
+def test_the_mllm_stage_is_measured_against_what_its_server_allows(passes: int, allocator: list[str]) -> None:
     result = CliRunner().invoke(app, [*MLLM, "--passes", str(passes), "--json"])
 
     assert result.exit_code == 0, result.output
@@ -79,8 +87,10 @@ def test_the_mllm_stage_is_measured_against_what_its_server_allows(passes: int) 
     assert row["per_s"] > 0
     assert row["cpu_ms"] > 0
     assert row["peak_rss_mib"] > 0
+    assert allocator == ["steady"], "memory is measured as the worker has it"
 
 
+@pytest.mark.usefixtures("allocator")
 def test_an_item_that_the_report_does_not_decide_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mllm_bench, "_SCORE", 0.5)
 

@@ -174,8 +174,8 @@ def test_the_hosts_remembered_are_bounded_and_the_busy_ones_stay(clock: Clock) -
     succeed(hosts)
 
 
-def test_a_waiter_gets_the_slot_that_becomes_free() -> None:
-    hosts = Hosts(HostSettings(max_concurrent=1, busy_wait_s=0.25))
+def test_a_waiter_gets_the_slot_that_becomes_free(clock: Clock) -> None:
+    hosts = make(clock, max_concurrent=1, busy_wait_s=0.25)  # the clock stands still: the wait ends with the slot alone
     entered, leave = threading.Event(), threading.Event()
 
     def holder() -> None:
@@ -186,7 +186,7 @@ def test_a_waiter_gets_the_slot_that_becomes_free() -> None:
 
     thread = threading.Thread(target=holder)
     thread.start()
-    entered.wait(10.0)
+    assert entered.wait(10.0)
     threading.Timer(0.02, leave.set).start()
     succeed(hosts)
     thread.join()

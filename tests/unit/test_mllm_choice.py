@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from pipeline.detection.mllm.backends.openai import OpenAISettings
 from tests.support.mllm import encoded, picture, plain_report
+from tests.support.mllm_ports import held_port
 from tests.support.scripted_server import Body, Reply, ScriptedServer, completion, serving
 from workers.cli.main import app
 from workers.mllm.choice import ChoiceInvalid, choose
@@ -64,8 +65,8 @@ def test_what_names_no_back_end_says_what_would(word: str) -> None:
 
 
 def test_no_server_no_choice() -> None:
-    with pytest.raises(ChoiceInvalid, match="ConnectError"):
-        choose("openai:http://127.0.0.1:9/v1", NONE)
+    with held_port() as port, pytest.raises(ChoiceInvalid, match="ConnectError"):
+        choose(f"openai:http://127.0.0.1:{port}/v1", NONE)
 
 
 REPORT = plain_report("undetermined", observations=[], primary_evidence="nothing that decides")
@@ -97,7 +98,7 @@ def test_inspect_prints_the_whole_trace(tmp_path: Path) -> None:
         "--- question (report)",
         '"hypothesis": "undetermined"',
         '"backend": "openai"',
-        '"prompts_sha256"',
+        '"dialogue_sha256"',
         '"guided_json": true',
     ):
         assert part in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -74,30 +75,38 @@ def opened(path: Path, **settings: Any) -> TransformersModel:
 
 
 class Calls:
-    """Stands before `generate`: counts rows, and may fail or hold."""
+    """Stands before `generate`: counts rows, fails for more than `largest`, and waits until `go_on` is set."""
 
     def __init__(self, model: TransformersModel, largest: int = 1000) -> None:
         assert model._engine is not None
         self.rows: list[int] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
         self._largest = largest
         self._generate = model._engine._model.generate
         model._engine._model.generate = self
 
     def __call__(self, **inputs: Any) -> Any:
         self.rows.append(len(inputs["input_ids"]))
+        assert self.go_on.wait(300)
         if self.rows[-1] > self._largest:
             raise MemoryError("CUDA out of memory")
         return self._generate(**inputs)
 
 
-def at_once(model: TransformersModel, asked: list[ChatRequest]) -> list[ChatAnswer]:
-    """Answers when all of `asked` wait behind a first, long one."""
+def at_once(model: TransformersModel, calls: Calls, asked: list[ChatRequest]) -> list[ChatAnswer]:
+    """Answers when all of `asked` wait behind a first one."""
     assert model._engine is not None
     batcher = model._engine._batcher
+    calls.go_on.clear()
     with ThreadPoolExecutor(len(asked) + 1) as pool:
-        pool.submit(model.chat, question("long", max_tokens=400, temperature=1.0))
-        wait_until(lambda: not batcher._waiting, 60, "the first was taken")
-        futures = [pool.submit(model.chat, request) for request in asked]
+        try:
+            pool.submit(model.chat, question("first"))
+            wait_until(lambda: calls.rows, 120, "the first was taken")
+            futures = [pool.submit(model.chat, request) for request in asked]
+            wait_until(lambda: len(batcher._waiting) == len(asked), 120, "the others wait")
+        finally:
+            calls.go_on.set()
         return [future.result() for future in futures]
 
 
@@ -131,7 +140,7 @@ class TestWithTorch:
         ]
         alone = [model.chat(request) for request in asked]
         calls = Calls(model)
-        together = at_once(model, asked)
+        together = at_once(model, calls, asked)
         assert sum(calls.rows) == len(asked) + 1
         assert max(calls.rows) > 1
         for first, second in zip(alone, together, strict=True):
@@ -144,7 +153,7 @@ class TestWithTorch:
         asked = [question(f"Number {i}") for i in range(6)]
         alone = [model.chat(request) for request in asked]
         calls = Calls(model, largest=1)
-        assert [a.text for a in at_once(model, asked)] == [a.text for a in alone]
+        assert [a.text for a in at_once(model, calls, asked)] == [a.text for a in alone]
         assert max(calls.rows) > 1
 
     def test_what_fails_alone_is_the_items_failure_and_the_next_is_answered(self, model: TransformersModel) -> None:
@@ -154,6 +163,19 @@ class TestWithTorch:
         assert caught.value.code is ReasonCode.MLLM_UNAVAILABLE
         calls._largest = 1
         assert model.chat(question()).text
+
+    def test_a_device_that_is_lost_ends_the_worker(self, model: TransformersModel, monkeypatch: Any) -> None:
+        import torch
+
+        def lost(**_: Any) -> Any:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+        assert model._engine is not None
+        monkeypatch.setattr(model._engine._model, "generate", lost)
+        # Not ChatFailed, which would escalate this item and each one after it.
+        with pytest.raises(Exception, match="cpu: CUDA error") as caught:
+            model.chat(question())
+        assert type(caught.value).__name__ == "DeviceLost"
 
     def test_the_models_own_generation_defaults_do_not_reach_the_choice(self, model: TransformersModel) -> None:
         # tiny_mllm ships top_k 1 and a repetition penalty; with top_k 1 no two seeds could differ.

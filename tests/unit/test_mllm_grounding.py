@@ -18,7 +18,8 @@ SIZE = (160, 128)
 def check(*changes: dict[str, Any]) -> None:
     """A report whose observations are those of `report_data`, each with its changes."""
     seen = [o | c for o, c in zip(report_data()["observations"], changes, strict=False)]
-    check_grounding(parse_report(json.dumps(report_data(observations=seen))), NAMES, SIZE)
+    data = report_data(observations=seen, hypothesis="gan", rank_guess=None)
+    check_grounding(parse_report(json.dumps(data)), NAMES, SIZE)
 
 
 def test_a_grounded_report_is_accepted() -> None:
@@ -29,7 +30,7 @@ def test_a_grounded_report_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("spectral", "seen", "detail"),
     [
-        ({"feature": "peak_of_doom"}, {}, "observations[0].feature: 'peak_of_doom' is not in the table"),
+        ({"feature": "peak_of_doom"}, {}, "observations[0].feature: is not in the table"),
         ({"feature": "Slope"}, {}, "observations[0].feature"),
         ({"feature": ""}, {}, "observations[0].feature"),
         ({"band": None}, {}, "observations[0].band"),

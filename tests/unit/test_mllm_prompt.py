@@ -28,11 +28,11 @@ def asked(request: VerifyRequest, crops: int = 0) -> str:
 def test_a_version_never_changes_its_text() -> None:
     # A new text is a new folder and a new PROMPT_VERSION: stored verdicts name the prompts that made them.
     assert (PROMPT_VERSION, PROMPTS.version, PROMPTS.digests) == (
-        "v2",
-        "v2",
+        "v3",
+        "v3",
         {
             "reason.md": "2fc51e2e143a2c402b45fed0e37e160dcfce05d01d56c433fb21c7cb334d84cc",
-            "report.md": "5dac6043c0742af7d2fceab3706f2e2c1266185eac0cfff43c7f1a112200be54",
+            "report.md": "fdb298bf827ef3cc2851db63c4ee9c2a864e327632a2db0eb98ad218022c08ab",
         },
     )
 

@@ -130,7 +130,9 @@ def test_nothing_else_is_repaired(wrap: str) -> None:
         ({"primary_evidence": "the peak again, " * 20}, "primary_evidence: repeats itself"),
         ({"alternative_explanations": ["ok", "JPEG JPEG " * 30]}, "alternative_explanations[1]: repeats itself"),
         ({"schema_version": "1.9"}, "schema_version"),
-        ({"verdict": "pass"}, "verdict"),
+        ({"verdict": "pass"}, "report: Extra inputs"),
+        ({"observations": []}, "observations: hypothesis lora_tuned"),
+        ({"observations": [answer()["observations"][0] | {"feature": None}]}, "observations: hypothesis lora_tuned"),
     ],
 )
 def test_a_fault_names_its_field(changes: dict[str, Any], field: str) -> None:

@@ -51,7 +51,7 @@ def traced(*raw_texts: str) -> Trace:
         backend="fake",
         capabilities=None,
         prompts={},
-        prompts_sha256="0" * 64,
+        dialogue_sha256="0" * 64,
         passes=2,
         prefill="",
         turns=turns,
@@ -184,6 +184,13 @@ def test_what_waited_too_long_unasked_is_given_to_people() -> None:
     assert decision.reasons[0].code is ReasonCode.MLLM_OVERLOADED
     young = replace(old, queued_at_s=time.time())
     assert isinstance(faked.process(young), Defer)
+
+
+def test_a_backlog_beyond_its_age_is_given_to_people_and_not_asked_about() -> None:
+    faked = FakedMllm(max_age_s=60.0)
+    old = replace(item(faked), queued_at_s=time.time() - 100.0)
+    assert decided(faked.process(old), Outcome.ESCALATE).reasons[0].code is ReasonCode.MLLM_OVERLOADED
+    assert faked.verifier.requests == []
 
 
 def test_without_the_store_nothing_moves(faked: FakedMllm) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def test_the_map_of_the_bundle_is_applied_to_the_logit() -> None:
     assert mapped.note == "token probability, calibrated"
 
 
-FITTED = {"model": "m@1", "prompts": "a" * 64, "passes": 2, "basis": "tokens", "map": {"temperature": 2.0}}
+FITTED = {"model": "m@1", "dialogue": "a" * 64, "basis": "tokens", "map": {"temperature": 2.0}}
 
 
 def with_calibration(directory: Path, content: dict[str, Any]) -> Bundle:
@@ -145,17 +146,30 @@ def with_calibration(directory: Path, content: dict[str, Any]) -> Bundle:
 def test_a_bundles_calibration_is_read_and_knows_its_dialogue(tmp_path: Path) -> None:
     calibration = MllmCalibration.of(with_calibration(tmp_path / "b", FITTED))
     assert calibration is not None
-    assert calibration.fits("m@1", "a" * 64, 2, Basis.TOKENS)
-    for other in (("m@2", "a" * 64, 2), ("m@1", "b" * 64, 2), ("m@1", "a" * 64, 1)):
+    assert calibration.fits("m@1", "a" * 64, Basis.TOKENS)
+    for other in (("m@2", "a" * 64), ("m@1", "b" * 64)):
         assert not calibration.fits(*other, Basis.TOKENS)
-    assert not calibration.fits("m@1", "a" * 64, 2, Basis.STATED)
+    assert not calibration.fits("m@1", "a" * 64, Basis.STATED)
+
+
+def test_a_log_probability_above_0_counts_as_certainty() -> None:
+    text = json.dumps(plain_report("gan"))
+    tokens = tokens_of(text, {"gan": 0.5, "aut": 0.5})
+    wild = tuple(replace(token, logprob=1000.0, alternatives={token.text: 1000.0}) for token in tokens)
+    assert opinion_of(parse_report(text), wild).probability == 1.0
+
+
+def test_the_verdicts_log_probabilities_are_kept() -> None:
+    text = json.dumps(plain_report("gan"))
+    opinion = opinion_of(parse_report(text), tokens_of(text, {"gan": 0.75, "aut": 0.25}))
+    assert opinion.logprobs == pytest.approx({"gan": math.log(0.75), "aut": math.log(0.25)})
 
 
 def test_a_bundle_without_one_has_none(tmp_path: Path) -> None:
     assert MllmCalibration.of(Bundle.load(make_tiny_bundle(tmp_path / "b"))) is None
 
 
-@pytest.mark.parametrize("fault", [{"prompts": "x"}, {"basis": "guess"}, {"map": {"temperature": -1}}])
+@pytest.mark.parametrize("fault", [{"dialogue": "x"}, {"basis": "guess"}, {"map": {"temperature": -1}}])
 def test_an_unusable_calibration_names_its_field(tmp_path: Path, fault: dict[str, Any]) -> None:
     bundle = with_calibration(tmp_path / "b", FITTED | fault)
     with pytest.raises(BundleError, match=next(iter(fault))):

@@ -37,6 +37,14 @@ def test_a_model_that_only_repeats_the_fused_score_gets_none() -> None:
     assert weights.count(0.0) >= 7, weights
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_repeater_gets_none_where_the_fused_score_is_too_timid(seed: int) -> None:
+    found = answers(0.0, seed=seed)
+    true = np.log(found.p12) - np.log1p(-found.p12)
+    timid = Answers(expit(0.3 * true), expit(true), found.synthetic, found.source)
+    assert fit_weight(timid, 0.5, CLIP, ROUNDS).weight == 0.0
+
+
 def test_a_model_at_chance_gets_none() -> None:
     rng = np.random.default_rng(3)
     found = answers(0.0)

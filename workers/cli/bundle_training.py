@@ -233,7 +233,7 @@ def _calibrate_mllm(directory: Path, source: Path, every_image: bool) -> None:
     except (NotCalibrated, StackingError) as error:
         raise TrainingRefused(f"{source}: {error}") from error
     fitted, about = found.fitted, found.calibration
-    _console.print(f"{found.answers} answers of {about.model}, {about.passes} passes, basis {about.basis.value}")
+    _console.print(f"{found.answers} answers of {about.model}, {settings.passes} passes, basis {about.basis.value}")
     for why, count in sorted(found.left_out.items()):
         _console.print(f"  left out: {count} ({why})", soft_wrap=True)
     low, high = fitted.interval

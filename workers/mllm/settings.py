@@ -38,6 +38,12 @@ class MllmSettings(BaseModel):
         description="age of an item in its topic past which it escalates instead of waiting for an "
         "open circuit or a spent budget",
     )
+    max_age_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="age of an item in its topic past which it escalates as mllm_overloaded without being asked about, "
+        "for a fleet whose people are quicker than its backlog; none: a backlog waits its turn",
+    )
     limits: LimitSettings = LimitSettings()
     priority_weight: int = Field(default=8, ge=1, le=1000, description="turns of the priority lane for one normal")
     normal_max_age_s: float = Field(default=60.0, gt=0, description="then the normal lane is served first")

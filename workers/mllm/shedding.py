@@ -27,6 +27,14 @@ def shed(item: Item[Any], error: ServerUnavailable, max_wait_s: float) -> Reason
     return reason(error.code, f"waited {waited_s:.0f} s, max_wait_s={max_wait_s:g}; {error}")
 
 
+def too_old(item: Item[Any], max_age_s: float) -> Reason | None:
+    """Why an item is given to people without a question, or None: more arrives than the model can take."""
+    waited_s = time.time() - item.queued_at_s
+    if waited_s <= max_age_s:
+        return None
+    return reason(ReasonCode.MLLM_OVERLOADED, f"waited {waited_s:.0f} s, max_age_s={max_age_s:g}")
+
+
 def waiting(error: ServerUnavailable) -> Defer:
     """The partition waits, no less than the server or the limits ask for."""
     prefix = _OVERLOAD if error.code is ReasonCode.MLLM_OVERLOADED else _SERVER

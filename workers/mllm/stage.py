@@ -19,7 +19,7 @@ from schemas.decision import ReasonCode
 from schemas.media import AnomalousMedia, EvidenceRef, StageScore
 from schemas.types import StageName
 from workers.mllm.conclusion import conclude
-from workers.mllm.shedding import gave_up, shed, waiting
+from workers.mllm.shedding import gave_up, shed, too_old, waiting
 from workers.verdicts import CaseFile, Stopwatch, Verdicts, classifier_score, expired, reason
 
 STAGE = StageName.MLLM
@@ -28,10 +28,19 @@ STAGE = StageName.MLLM
 class MllmStage:
     """See Stage. Thread-safe as its verifier is."""
 
-    def __init__(self, bundle: Bundle, verifier: Verifier, store_url: str, *, max_wait_s: float = math.inf) -> None:
-        """Opens nothing. `max_wait_s`: see `shedding.shed`."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        verifier: Verifier,
+        store_url: str,
+        *,
+        max_wait_s: float = math.inf,
+        max_age_s: float = math.inf,
+    ) -> None:
+        """Opens nothing. `max_wait_s`: see `shedding.shed`; `max_age_s`: see `shedding.too_old`."""
         self._bundle = bundle
         self._max_wait_s = max_wait_s
+        self._max_age_s = max_age_s
         self._verifier = verifier
         self._store = ContentStore(store_url)
         self._verdicts = Verdicts(STAGE, bundle.policy)
@@ -59,6 +68,9 @@ class MllmStage:
         watch = Stopwatch(STAGE, item)
         if expired(media.admission):
             return self._verdicts.escalated(case.timed(watch.stop()), [reason(ReasonCode.EXPIRED)])
+        overloaded = too_old(item, self._max_age_s)
+        if overloaded:
+            return self._verdicts.escalated(case.timed(watch.stop()), [overloaded])
         try:
             result = self._verifier.verify(self._request(media))
             return self._conclude(media, result, watch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pipeline.app import WorkerSpec
 from pipeline.detection.bundle import Bundle
 from pipeline.detection.mllm.backends.base import Verifier
@@ -54,7 +56,13 @@ def build(fleet: FleetSettings, settings: MllmSettings) -> WorkerSpec:
     steady_allocator()
     bundle = Bundle.load(fleet.bundle)
     verifier = make_verifier(settings, bundle)
-    stage = MllmStage(bundle, verifier, fleet.store.url, max_wait_s=settings.max_wait_s)
+    stage = MllmStage(
+        bundle,
+        verifier,
+        fleet.store.url,
+        max_wait_s=settings.max_wait_s,
+        max_age_s=settings.max_age_s or math.inf,
+    )
     slots = settings.concurrency + settings.prepare_ahead
     lanes = two_lanes(
         Topic.ANOMALOUS_PRIORITY,

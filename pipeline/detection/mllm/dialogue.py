@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import orjson
 import structlog
 
 from pipeline.detection.mllm.backends.base import VerifyRequest, VerifyResult
-from pipeline.detection.mllm.chat import ChatAnswer, ChatFailed, ChatModel, ChatRequest, Message
+from pipeline.detection.mllm.chat import Capabilities, ChatAnswer, ChatFailed, ChatModel, ChatRequest, Message
 from pipeline.detection.mllm.grounding import check_grounding
 from pipeline.detection.mllm.images import Pictures, pictures
 from pipeline.detection.mllm.prompt import PREFILL, Prompts, reason_question, report_question, retry_question
@@ -27,6 +30,9 @@ _SCHEMA = answer_schema()
 _MAX_REFUSED_CHARS = 2000
 """Of a report that was not accepted, what the retry quotes: enough to correct, too little of an endless one."""
 
+_CONTROL = re.compile(r"(<|\[)(?=\||/?(?:s|INST|SYS|image|img|(?:start|end)_of_\w+|[a-z_]+_token)[>\]])")
+"""How chat templates write the ends and beginnings of turns: `<|...`, `</s>`, `[INST]`, `<start_of_turn>`."""
+
 _LONGER = 2
 """The retry's budget over the first one's, where the first report was cut off."""
 
@@ -39,6 +45,21 @@ class DialogueSettings:
     reason_max_tokens: int = 768
     report_max_tokens: int = 1024
     crops: int = 0
+
+
+def dialogue_sha256(prompts: Prompts, settings: DialogueSettings, able: Capabilities) -> str:
+    """Digest of what decides how any image is asked about: prompts, settings, schema, and what is asked in words.
+
+    A calibration holds for one such dialogue: with crops, or without a grammar, the same model says other things.
+    """
+    parts = {
+        "prompts": prompts.sha256,
+        "settings": asdict(settings),
+        "schema": _SCHEMA,
+        "guided_json": able.guided_json,
+        "prefill": able.prefill and settings.passes == 2,
+    }
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 class DialogueVerifier:
@@ -107,13 +128,16 @@ class DialogueVerifier:
         calibration = self._calibration
         if calibration is None or opinion.raw is None:
             return opinion
-        if calibration.fits(self.model, self._prompts.sha256, self._settings.passes, opinion.basis):
+        if calibration.fits(self.model, self._dialogue_sha256(), opinion.basis):
             return opinion.mapped(calibration.map)
         asked = (self.model, opinion.basis.value)
         if asked not in self._unfitting:  # once for each, not once for each item
             self._unfitting.add(asked)
             log.warning("mllm_calibration_not_applied", fitted_for=calibration.model, model=self.model, basis=asked[1])
         return opinion
+
+    def _dialogue_sha256(self) -> str:
+        return dialogue_sha256(self._prompts, self._settings, self._chat.capabilities)
 
     def _trace(self, talk: _Talk) -> Trace:
         two = self._settings.passes == 2
@@ -122,7 +146,7 @@ class DialogueVerifier:
             backend=self._backend,
             capabilities=self._chat.capabilities,
             prompts={"version": self._prompts.version, **self._prompts.digests},
-            prompts_sha256=self._prompts.sha256,
+            dialogue_sha256=self._dialogue_sha256(),
             passes=self._settings.passes,
             prefill=PREFILL if two else "",
             images=talk.shown.sent(),
@@ -216,7 +240,7 @@ class _Talk:
     def _said(self, text: str, prefill: str) -> str:
         """The model's turn as later turns quote it; no server takes an empty one."""
         prefilled = prefill and self._chat.capabilities.prefill
-        return (prefill + text if prefilled else text).strip() or "(no answer)"
+        return inert(prefill + text if prefilled else text).strip() or "(no answer)"
 
     def _accepted(self, answer: ChatAnswer) -> ForensicReport:
         if answer.finish == "length":
@@ -229,3 +253,12 @@ class _Talk:
         self.turns[-1] = replace(self.turns[-1], fault=fault)
         said = self._messages[-1]
         self._messages[-1] = replace(said, text=said.text[:_MAX_REFUSED_CHARS])
+
+
+def inert(text: str) -> str:
+    """What the model wrote, with a space inside whatever a chat template could read as the end of its turn.
+
+    It is quoted in the next question, and the model may have copied from the picture a text that would end its turn
+    and begin one of the user's. A server's own template may know more such marks than these.
+    """
+    return _CONTROL.sub(r"\1 ", text)

@@ -41,7 +41,7 @@ def check_grounding(report: ForensicReport, features: Collection[str], shown_siz
 def _uncited(seen: Observation, features: Collection[str]) -> Iterator[str]:
     spectral = seen.source is EvidenceSource.SPECTRUM
     if seen.feature is not None and seen.feature not in features:
-        yield f"feature: {seen.feature!r} is not in the table"
+        yield "feature: is not in the table"
     if spectral and seen.band is None:
         yield "band: must be low, mid or high for source spectrum"
     if not spectral and seen.band is not None:

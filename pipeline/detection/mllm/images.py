@@ -29,7 +29,7 @@ _BLOCK_PX = 64
 _BLOCKS_A_CROP = CROP_PX // _BLOCK_PX
 _LEVEL_FLOOR = 0.25  # grey levels: rounding to 8 bits alone makes about this much
 _PLAIN_LEVEL = 0.5  # grey levels between neighbours below which there is no residual to look at
-_DECODERS = threading.BoundedSemaphore(os.cpu_count() or 1)
+_DECODERS = threading.BoundedSemaphore(len(os.sched_getaffinity(0)))
 """More decoders at once than cores would only hold more pixels in memory."""
 
 
@@ -95,7 +95,9 @@ def pictures(request: VerifyRequest, crops: int = 0) -> Pictures:
         MediaError: the original cannot be decoded.
     """
     with _DECODERS:
-        image = decode_image(request.original, DecodeLimits(), request.original_content_type)
+        # The classifier's limits have let it in, whatever they are.
+        limits = DecodeLimits(max_pixels=request.width * request.height, max_side_px=max(request.width, request.height))
+        image = decode_image(request.original, limits, request.original_content_type)
         height, width = image.luma.shape
         shown = _reduced(Image.fromarray(image.rgb))
         boxes = anomalous_boxes(image.luma, crops)

@@ -16,7 +16,7 @@ from pipeline.detection.mllm.backends.base import VerifyRequest
 from pipeline.detection.mllm.images import MAX_SIDE_PX, Pictures
 from schemas.media import Feature
 
-PROMPT_VERSION = "v2"
+PROMPT_VERSION = "v3"
 REASON_FILE, REPORT_FILE = "reason.md", "report.md"
 PREFILL = "Let's examine the style and the synthesis artifacts"
 """How the free examination begins: arXiv:2506.11031 reports up to 24 % better macro-F1 for such a start."""

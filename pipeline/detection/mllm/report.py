@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from schemas.base import SCHEMA_VERSION
 from schemas.forensics import EvidenceSource, ForensicReport, Hypothesis
-from schemas.wire import WireError, describe, parse_json
+from schemas.wire import WireError, parse_json
 
 SCHEMA_NAME = "forensic_report"
 MIN_CONFIDENCE = 0.5
@@ -37,6 +37,7 @@ Measured: 570 pieces of 300 characters of this project's documentation have 0.50
 places 0.26; 300 characters of one phrase of 30 again and again 0.14.
 """
 
+_MAX_FAULTS = 4
 _FENCE = re.compile(r"\A\s*```json[ \t]*\r?\n(?P<body>.*?)\r?\n?```\s*\Z", re.DOTALL)
 
 
@@ -79,19 +80,28 @@ def parse_report(text: str) -> ForensicReport:
     except WireError as error:
         raise ReportError(f"report: {error.detail}") from error
     except ValidationError as error:
-        raise ReportError(describe(error)) from error
+        raise ReportError(_faults(error)) from error
     faults = "; ".join(_contradictions(report))
     if faults:
         raise ReportError(faults)
     return report
 
 
+def _faults(error: ValidationError) -> str:
+    """As `describe`, without names that the model made up: the retry puts this into a turn of the user."""
+    faults = [(".".join(map(str, e["loc"])), e["type"], e["msg"]) for e in error.errors()[:_MAX_FAULTS]]
+    named = [(at.rpartition(".")[0] if kind == "extra_forbidden" else at, message) for at, kind, message in faults]
+    return "; ".join(f"{at or 'report'}: {message}" for at, message in named)
+
+
 def _contradictions(report: ForensicReport) -> Iterator[str]:
     lora_tuned = report.hypothesis is Hypothesis.LORA_TUNED
     if report.schema_version != SCHEMA_VERSION:
         yield f"schema_version: must be {SCHEMA_VERSION} or left out"
-    if lora_tuned and all(o.source is not EvidenceSource.SPECTRUM for o in report.observations):
-        yield "observations: hypothesis lora_tuned needs at least one with source spectrum"
+    if lora_tuned and not any(
+        o.source is EvidenceSource.SPECTRUM and o.feature is not None for o in report.observations
+    ):
+        yield "observations: hypothesis lora_tuned needs at least one with source spectrum that names a feature"
     if report.rank_guess is not None and not lora_tuned:
         yield f"rank_guess: must be null for hypothesis {report.hypothesis.value}"
     yield from (f"{name}: repeats itself without end" for name, text in _texts(report) if _is_endless(text))

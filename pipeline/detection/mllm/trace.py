@@ -56,13 +56,17 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """Everything by which a verdict can be questioned later. `prompts`: file -> sha256 of the prompt texts."""
+    """Everything by which a verdict can be questioned later.
+
+    `prompts`: file -> sha256 of the prompt texts. `dialogue_sha256`: one digest of all that was the same for every
+    image, see `dialogue.dialogue_sha256`.
+    """
 
     model: str
     backend: str
     capabilities: Capabilities | None
     prompts: dict[str, str]
-    prompts_sha256: str
+    dialogue_sha256: str
     passes: int
     prefill: str
     images: tuple[SentImage, ...] = ()
@@ -81,7 +85,7 @@ class Trace:
             "backend": self.backend,
             "capabilities": asdict(self.capabilities) if self.capabilities else None,
             "prompts": self.prompts,
-            "prompts_sha256": self.prompts_sha256,
+            "dialogue_sha256": self.dialogue_sha256,
             "passes": self.passes,
             "prefill": self.prefill,
             "images": [asdict(image) for image in self.images],
@@ -122,4 +126,5 @@ def _opinion(opinion: Opinion) -> dict[str, Any]:
         "calibrated": opinion.calibrated,
         "shares": {hypothesis.value: share for hypothesis, share in opinion.shares.items()},
         "coverage": opinion.coverage,
+        "logprobs": dict(opinion.logprobs),
     }

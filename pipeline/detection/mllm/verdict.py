@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -35,8 +35,7 @@ class MllmCalibration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Annotated[str, Field(min_length=1, max_length=128, description="`ChatModel.model`, with its revision")]
-    prompts: Annotated[Sha256, Field(description="`Prompts.sha256` of what was asked")]
-    passes: Literal[1, 2]
+    dialogue: Annotated[Sha256, Field(description="`Trace.dialogue_sha256` of what was asked, and how")]
     basis: Basis
     map: Annotated[Calibration, Field(description="from logit(raw probability)")]
 
@@ -56,9 +55,9 @@ class MllmCalibration(BaseModel):
         except (OSError, ValidationError) as error:
             raise BundleError(f"{path}: {error}; fit it again with `bundle calibrate --stage mllm`") from error
 
-    def fits(self, model: str, prompts: str, passes: int, basis: Basis) -> bool:
-        """True: it was fitted for just this dialogue."""
-        return (self.model, self.prompts, self.passes, self.basis) == (model, prompts, passes, basis)
+    def fits(self, model: str, dialogue: str, basis: Basis) -> bool:
+        """True: it was fitted for just this model, this dialogue and this kind of probability."""
+        return (self.model, self.dialogue, self.basis) == (model, dialogue, basis)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +67,8 @@ class Opinion:
     `probability`: P(synthetic), given that the model decides at all, after the map where `calibrated`; None when the
     verdict is undetermined. `raw`: the same before the map. `shares`: of each hypothesis among those that the tokens
     allow, summing to 1; empty where the basis is `stated`. `coverage`: the probability that these had together before.
+    `logprobs`: of the verdict's token and its alternatives as the server gave them, from which all this can be
+    computed again.
     """
 
     probability: float | None
@@ -76,6 +77,7 @@ class Opinion:
     calibrated: bool = False
     shares: Mapping[Hypothesis, float] = field(default_factory=dict)
     coverage: float = 0.0
+    logprobs: Mapping[str, float] = field(default_factory=dict)
 
     def mapped(self, calibration: Calibration) -> Opinion:
         """After the bundle's map."""
@@ -96,17 +98,18 @@ def opinion_of(report: ForensicReport, tokens: Sequence[Token]) -> Opinion:
     for neither class and is left out. Without token probabilities, or where they allow no hypothesis that decides:
     the stated confidence, which is P(the choice between authentic and synthetic is right).
     """
-    masses = verdict_masses(tokens)
+    head, logprobs = _verdict_token(tokens)
+    masses = _masses(head, logprobs)
     coverage = sum(masses.values())
     synthetic = sum(masses.get(hypothesis, 0.0) for hypothesis in SYNTHETIC)
     deciding = synthetic + masses.get(Hypothesis.AUTHENTIC, 0.0)
     undetermined = report.hypothesis is Hypothesis.UNDETERMINED
     if deciding <= 0.0:
         stated = None if undetermined else _stated(report)
-        return Opinion(probability=stated, raw=stated, basis=Basis.STATED)
+        return Opinion(probability=stated, raw=stated, basis=Basis.STATED, logprobs=logprobs)
     raw = None if undetermined else min(1.0, synthetic / deciding)
     shares = {hypothesis: mass / coverage for hypothesis, mass in masses.items()}
-    return Opinion(probability=raw, raw=raw, basis=Basis.TOKENS, shares=shares, coverage=coverage)
+    return Opinion(probability=raw, raw=raw, basis=Basis.TOKENS, shares=shares, coverage=coverage, logprobs=logprobs)
 
 
 def verdict_masses(tokens: Sequence[Token]) -> dict[Hypothesis, float]:
@@ -115,26 +118,31 @@ def verdict_masses(tokens: Sequence[Token]) -> dict[Hypothesis, float]:
     That token may hold the quote before the value, or more of the JSON than the value; an alternative to it counts
     when what it writes can only become one hypothesis. Empty without tokens, or when the verdict is not among them.
     """
+    return _masses(*_verdict_token(tokens))
+
+
+def _verdict_token(tokens: Sequence[Token]) -> tuple[str, dict[str, float]]:
+    """The part before the value of the token that begins it, and the log probabilities at its place."""
     text = "".join(token.text for token in tokens)
     key = _VERDICT_KEY.search(text)
     if key is None:
-        return {}
+        return "", {}
     begin, at = 0, key.end()
     for token in tokens:
         if begin <= at < begin + len(token.text):
-            return _masses(token, token.text[: at - begin])
+            return token.text[: at - begin], {**token.alternatives, token.text: token.logprob}
         begin += len(token.text)
-    return {}
+    return "", {}
 
 
-def _masses(token: Token, head: str) -> dict[Hypothesis, float]:
+def _masses(head: str, logprobs: Mapping[str, float]) -> dict[Hypothesis, float]:
     """`head`: the part of the token before the value; white space in it is JSON's and may differ."""
-    alternatives = {**token.alternatives, token.text: token.logprob}
     masses: dict[Hypothesis, float] = {}
-    for text, logprob in alternatives.items():
+    for text, logprob in logprobs.items():
         hypothesis = _only_hypothesis(_after(head, text))
         if hypothesis is not None and math.isfinite(logprob):
-            masses[hypothesis] = masses.get(hypothesis, 0.0) + min(1.0, math.exp(logprob))
+            # A server that gives a log probability above 0 must not stop the worker.
+            masses[hypothesis] = masses.get(hypothesis, 0.0) + math.exp(min(0.0, logprob))
     return masses
 
 

@@ -79,9 +79,10 @@ class Batcher(Generic[Work, Result]):
         while batch := self._next():
             try:
                 results = self._run([entry.work for entry in batch])
+                answered = list(zip(batch, results, strict=True))
             except Exception as error:  # whoever waits must hear of it, or would wait for ever
-                results = [error] * len(batch)
-            for entry, result in zip(batch, results, strict=True):
+                answered = [(entry, error) for entry in batch]
+            for entry, result in answered:
                 if isinstance(result, Exception):
                     entry.future.set_exception(result)
                 else:

@@ -32,6 +32,10 @@ _FAULTS = {
 }
 
 
+class DeviceLost(Exception):
+    """The accelerator takes no more work from this process; only a new process helps, so the worker shall end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One request on its way through a batch. `deadline`: a time of `time.monotonic`."""
@@ -90,7 +94,11 @@ class Engine:
         return cls(name, model.eval().to(device), processor, settings)
 
     def chat(self, request: ChatRequest) -> ChatAnswer:
-        """See `ChatModel.chat`."""
+        """See `ChatModel.chat`.
+
+        Raises:
+            DeviceLost: the process is of no use any more.
+        """
         job = self._job(request, time.monotonic() + self._settings.timeout_s)
         try:
             return self._batcher.submit(job, job.encoded.kind, (job.encoded.length, request.max_tokens))
@@ -122,9 +130,15 @@ class Engine:
         return None if request.schema is None else self._grammars.matcher(request.schema, request.prefill)
 
     def _run(self, jobs: Sequence[Job]) -> list[ChatAnswer | Exception]:
-        """A batch that fails, for want of memory perhaps, is tried again one by one."""
+        """A batch that fails, for want of memory perhaps, is tried again one by one.
+
+        Raises:
+            DeviceLost: an illegal access or the like, after which CUDA fails every call of a process.
+        """
         try:
             rows = self._generate(jobs)
+        except torch.AcceleratorError as error:
+            raise DeviceLost(f"{self._model.device}: {error}") from error
         except Exception as error:
             cause = f"{type(error).__name__}: {error}"
             if len(jobs) == 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import structlog
@@ -20,10 +22,19 @@ from pipeline.detection.mllm.chat import (
     ServerUnavailable,
     in_words,
 )
+from schemas.decision import ReasonCode
 
 log = structlog.get_logger(__name__)
 
 _PROBE_AGAIN_S = 30.0
+"""After a server that answered no trial."""
+
+_KNOWN_FOR_S = 300.0
+"""A server that was started anew with other weights or flags, between two requests, is found out after so long."""
+
+_ABSENT_FOR_S = 1.0
+"""Whoever waited for a trial that nothing answered is told so, and does not try in turn."""
+
 _MAX_MODEL_CHARS = 128
 """`schemas.media.StageScore.model` holds no more."""
 
@@ -40,6 +51,12 @@ class OpenAISettings(BaseModel):
         description="Root of the API, such as http://127.0.0.1:8000/v1; no credentials in it.",
     )
     model: str = Field(min_length=1, max_length=128, description="Model name as the server knows it.")
+    revision: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Of the weights, such as a commit; for a server that does not tell it (vLLM does not). A "
+        "calibration holds for one revision.",
+    )
     api_key: SecretStr | None = Field(default=None, description="Sent as a bearer token if given.")
     timeout_s: float = Field(
         default=30.0, gt=0.0, le=600.0, description="For one answer, queueing at the server included."
@@ -56,7 +73,7 @@ class OpenAISettings(BaseModel):
 
 
 class OpenAIChat:
-    """See ChatModel. One HTTP client, shared by all threads. An answer takes at most about twice `timeout_s`.
+    """See ChatModel. Shared by all threads. An answer takes at most about twice `timeout_s`.
 
     The timeout is checked while the answer arrives and bounds each wait for bytes, hence the factor.
     """
@@ -68,11 +85,12 @@ class OpenAIChat:
         self._server: ServerInfo | None = None
         self._probing = threading.Lock()
         self._probe_again_s = 0.0
+        self._absent: tuple[float, ServerUnavailable] | None = None
 
     @property
     def model(self) -> str:
-        """The name as configured, with the revision that the server tells, once it was asked."""
-        revision = self._server.revision if self._server else ""
+        """The name as configured, with the revision of the settings, or that the server tells once it was asked."""
+        revision = self._settings.revision or (self._server.revision if self._server else "")
         return (f"{self._settings.model}@{revision}" if revision else self._settings.model)[:_MAX_MODEL_CHARS]
 
     @property
@@ -102,34 +120,63 @@ class OpenAIChat:
         worded = in_words(request, schema=not able.guided_json, prefill=not able.prefill)
         body = openai_wire.request_body(worded, self._settings.model, logprobs=wants_logprobs)
         most = openai_wire.max_answer_bytes(request.max_tokens, logprobs=wants_logprobs)
-        try:
+        with self._noticing_a_restart():
             answer = self._transport.post("chat/completions", body, most)
-        except HttpRefused as error:
-            if error.status != httpx.codes.NOT_FOUND:
-                raise
-            hint = f"{error.detail}; is openai.model {self._settings.model!r} served at {self._settings.base_url}?"
-            raise ChatFailed(error.code, hint) from error
         return openai_wire.read_answer(answer, worded.prefill, self._transport.excerpt)
 
     def close(self) -> None:
         """Drop the connections."""
         self._transport.close()
 
+    @contextmanager
+    def _noticing_a_restart(self) -> Iterator[None]:
+        """What answers after a broken connection may be another model, or have other flags."""
+        try:
+            yield
+        except HttpRefused as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+            hint = f"{error.detail}; is openai.model {self._settings.model!r} served at {self._settings.base_url}?"
+            raise ChatFailed(error.code, hint) from error
+        except ServerUnavailable as error:
+            if error.code is not ReasonCode.MLLM_OVERLOADED:
+                self._probe_again_s = 0.0
+            raise
+        except ChatFailed as error:
+            if error.code is ReasonCode.MLLM_UNAVAILABLE:
+                self._probe_again_s = 0.0
+            raise
+
     def _discover(self) -> Capabilities:
-        """One thread asks; whoever comes meanwhile waits. A server that answers no trial is taken for an able one."""
-        if self._server is not None:
-            return self._server.capabilities
-        with self._probing:
-            if self._server is not None or time.monotonic() < self._probe_again_s:
-                return self.capabilities
-            try:
-                self._server = openai_probe.probe(self._transport, self._settings.model)
-            except ChatFailed as error:
-                self._probe_again_s = time.monotonic() + _PROBE_AGAIN_S
-                log.warning("mllm_server_not_probed", url=self._settings.base_url, cause=error.detail)
-                return openai_probe.ASSUMED
-        log.info("mllm_server", model=self.model, **self._server.facts)
-        return self._server.capabilities
+        """One thread asks. Whoever comes meanwhile waits for the first trial ever, and goes on during a later one."""
+        if time.monotonic() < self._probe_again_s:
+            return self.capabilities
+        if not self._probing.acquire(blocking=self._probe_again_s == 0.0 and self._server is None):
+            return self.capabilities
+        try:
+            if time.monotonic() >= self._probe_again_s:
+                self._probe()
+        finally:
+            self._probing.release()
+        return self.capabilities
+
+    def _probe(self) -> None:
+        """A server that answers no trial is taken for what it was, or for an able one."""
+        if self._absent and time.monotonic() < self._absent[0]:
+            raise ServerUnavailable(str(self._absent[1]))
+        try:
+            server = openai_probe.probe(self._transport, self._settings.model)
+        except ServerUnavailable as error:
+            self._absent = (time.monotonic() + _ABSENT_FOR_S, error)
+            raise
+        except ChatFailed as error:
+            self._probe_again_s = time.monotonic() + _PROBE_AGAIN_S
+            log.warning("mllm_server_not_probed", url=self._settings.base_url, cause=error.detail)
+            return
+        self._probe_again_s = time.monotonic() + _KNOWN_FOR_S
+        if server != self._server:
+            self._server = server
+            log.info("mllm_server", model=self.model, **server.facts)
 
 
 def served_models(settings: OpenAISettings) -> tuple[str, ...]:

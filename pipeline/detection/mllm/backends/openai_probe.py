@@ -16,7 +16,9 @@ from schemas.decision import ReasonCode
 ASSUMED = Capabilities(guided_json=True, logprobs=True, prefill=False)
 """Of a server that answered no trial: what vLLM, SGLang and hosted APIs do without extensions."""
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 30.0
+"""For a trial of a few tokens, also at a server that is busy or has no GPU. The client's own may be shorter."""
+
 _MAX_TOKENS = 64
 _MAX_MODELS_BYTES = 1 << 20
 _NOT_ABOUT_CAPABILITIES = frozenset({401, 403, 404})
