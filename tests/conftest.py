@@ -12,6 +12,9 @@ from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from schemas.topics import Topic
 from tests.support.kafka import create_topics, delete_topics
 
+PROCESSES_TIMEOUT_S = 300
+"""For tests that start brokers, workers or command lines: minutes on a busy machine."""
+
 # `--hypothesis-profile explore` looks at other examples each time.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=2000)
@@ -19,10 +22,13 @@ settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the shared broker, so that `-m "not kafka"` never starts one."""
+    """Mark what uses the shared broker, so that `-m "not kafka"` never starts one; processes get time to start."""
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
+        starts_processes = item.get_closest_marker("kafka") or item.path.parent.name == "integration"
+        if starts_processes and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(PROCESSES_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pipeline.streaming.kafka.transaction import KafkaTransaction
 from pipeline.streaming.memory import MemoryBroker, MemoryLedger, MemorySource
 from pipeline.streaming.transport import CommitPoint, Ledger, OutRecord, RawRecord, Source, TopicPartition
 from schemas.topics import Topic
-from tests.support.kafka import produce, read_all
+from tests.support.kafka import TIMEOUT_S, produce, read_all
 
 
 class Listener:
@@ -99,7 +99,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 def poll_until(source: Source, count: int, ends: set[TopicPartition] | None = None) -> list[RawRecord]:
     records: list[RawRecord] = []
     seen: set[TopicPartition] = set()
-    end_s = time.monotonic() + 20
+    end_s = time.monotonic() + TIMEOUT_S
     while len(records) < count or not (ends or set()) <= seen:
         assert time.monotonic() < end_s, f"{len(records)} of {count} records, ends {seen}"
         polled = source.poll(0.1, 100)
@@ -109,7 +109,7 @@ def poll_until(source: Source, count: int, ends: set[TopicPartition] | None = No
 
 
 def commit(ledger: Ledger, source: Source, out: list[OutRecord], offsets: dict[TopicPartition, CommitPoint]) -> None:
-    ledger.commit(out, offsets, source.member(), Deadline(SystemClock(), 10))
+    ledger.commit(out, offsets, source.member(), Deadline(SystemClock(), TIMEOUT_S))
 
 
 def test_records_arrive_in_partition_order_with_their_end(world: World) -> None:

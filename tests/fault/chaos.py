@@ -60,7 +60,8 @@ class Storm:
     mutants: Mapping[StageName, str] = field(default_factory=dict)
     protocol: GroupProtocol = GroupProtocol.CONSUMER
     timeout_s: float = 240.0
-    settle_s: float = 150.0
+    settle_s: float = 450.0
+    """A bound on a busy machine's work; what is lost ends the wait earlier, see `quiet_s`."""
     quiet_s: float = 45.0
     """So long without an answer means that none will come; above what a dead member's transaction can hold back."""
 
@@ -96,6 +97,11 @@ class Supervisor:
     def pending(self) -> int:
         """Strikes that have not fallen."""
         return sum(len(s) for s in self._left) + sum(w.strike is not None for w in self._members)
+
+    @property
+    def starting(self) -> bool:
+        """One that replaces a dead one does not work yet."""
+        return any(w.starting for w in self._members)
 
     def tend(self) -> None:
         """Replace the dead."""
@@ -243,7 +249,7 @@ def _settle(storm: Storm, supervisor: Supervisor, verification: Verification) ->
     before, changed_s = -1, time.monotonic()
     while (missing := verification.missing) and time.monotonic() < end_s:
         supervisor.tend()
-        if missing != before:
+        if missing != before or supervisor.starting:
             before, changed_s = missing, time.monotonic()
         if time.monotonic() - changed_s > storm.quiet_s:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,10 @@ from typing import IO, Any, Self
 import orjson
 
 from schemas.types import StageName
+from tests.support.waiting import wait_until
+
+START_S = 90.0
+"""How long a process may take to start and begin its work, with others beside it on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,19 @@ class Worker:
     def tail(self) -> str:
         return "\n".join(self.log.splitlines()[-25:])
 
-    def terminate(self, timeout_s: float = 40.0) -> int:
-        """SIGTERM; returns the exit code."""
+    @property
+    def starting(self) -> bool:
+        """It runs, and has no handler for SIGTERM yet."""
+        return self.process.poll() is None and not _handles_sigterm(self.process.pid)
+
+    def ask_to_leave(self) -> None:
+        """SIGTERM, once there is a handler for it: one that still starts would die of the signal, not drain."""
+        wait_until(lambda: not self.starting, START_S, f"{self.log_path.name} handles SIGTERM")
         self.process.terminate()
+
+    def terminate(self, timeout_s: float = 60.0) -> int:
+        """SIGTERM; returns the exit code."""
+        self.ask_to_leave()
         return self.process.wait(timeout_s)
 
 
@@ -108,7 +123,7 @@ class Workers:
         """SIGTERM to all that run; their exit codes."""
         running = [w for w in self.started if w.process.poll() is None]
         for worker in running:
-            worker.process.terminate()
+            worker.ask_to_leave()
         return [worker.process.wait(timeout_s) for worker in running]
 
     def hooks(self) -> Counter[str]:
@@ -184,6 +199,16 @@ class Verification:
         if "verdict" not in last:
             raise NoVerdict(self._log.read_text(), last.get("open", []))
         return code, last["verdict"]
+
+
+def _handles_sigterm(pid: int) -> bool:
+    """By the signals that the kernel knows a handler for: see proc(5), `SigCgt`."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def shuffled(rng: random.Random, values: Sequence[str]) -> list[str]:

@@ -44,7 +44,7 @@ class Assignment:
 
 
 def poll_until_assigned(source: KafkaSource, assignment: Assignment) -> None:
-    end_s = time.monotonic() + 30.0
+    end_s = time.monotonic() + 60.0
     while not assignment.held:
         assert time.monotonic() < end_s, "no partitions"
         source.poll(0.1, 10)

@@ -16,7 +16,7 @@ from tests.fault.processes import Workers
 from tests.fault.scenarios import SCENARIOS, Site, protocol_of
 from tests.support.kafka import create_topics, delete_topics
 
-pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.timeout(600)]
 
 SIDE_BY_SIDE = 8
 
@@ -35,12 +35,12 @@ def playing(
 ) -> Iterator[dict[str, Future[str]]]:
     """The scenarios that were asked for, all started at once."""
     wanted = [name for name in SCENARIOS if any(item.name == f"test_fault[{name}]" for item in request.session.items)]
-    topics: list[str] = []
+    prefixes = {name: f"t{uuid4().hex[:12]}" for name in wanted}
+    # All topics first: workers that start beside it would make their creation slow.
+    topics = [topic for prefix in prefixes.values() for topic in create_topics(kafka.bootstrap, prefix).values()]
     futures = {}
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for name in wanted:
-            prefix = f"t{uuid4().hex[:12]}"
-            topics += create_topics(kafka.bootstrap, prefix).values()
+        for name, prefix in prefixes.items():
             settings = KafkaSettings(bootstrap=kafka.bootstrap, topic_prefix=prefix, group_protocol=protocol_of(name))
             futures[name] = pool.submit(play, name, settings, tmp_path_factory.mktemp(name))
         yield futures

@@ -50,19 +50,19 @@ def assert_survived(report: dict[str, Any], storm: Storm) -> None:
     assert report["drain_exits"] == [0] * len(MEMBERS)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_no_reference_is_lost_or_doubled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storm = Storm(references=2000, seed=seed())
     assert_survived(report_of(storm, tmp_path, capsys), storm)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_the_verifier_fails_a_worker_that_commits_offsets_outside_the_transaction(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mutants = {StageName.CLASSIFIER: "offsets-first", StageName.SPECTRAL: "offsets-last"}
     one_each = tuple(StageName)  # so that each has work and meets its end
-    storm = Storm(200, seed(), one_each, mutants=mutants, kill_broker=False, quiet_s=12.0)
+    storm = Storm(200, seed(), one_each, mutants=mutants, kill_broker=False, quiet_s=20.0)
     report = report_of(storm, tmp_path, capsys)
     assert report["kills"]["between"] == len(mutants)
     assert report["verifier_exit"] != 0
@@ -82,6 +82,5 @@ def test_soak(protocol: GroupProtocol, tmp_path: Path, capsys: pytest.CaptureFix
         pace_per_s=30.0,
         protocol=protocol,
         timeout_s=2400,
-        settle_s=300,
     )
     assert_survived(report_of(storm, tmp_path, capsys), storm)

@@ -15,7 +15,7 @@ from pipeline.streaming.kafka import jars
 from pipeline.streaming.kafka.admin import AdminError, TopicAdmin
 from pipeline.streaming.kafka.embedded import BrokerError, EmbeddedKafka, _free_ports
 from schemas.topics import TOPICS, Topic
-from tests.support.kafka import create_topics, produce, read_all
+from tests.support.kafka import TIMEOUT_S, create_topics, produce, read_all
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -124,7 +124,7 @@ def test_a_broker_does_not_outlive_its_killed_parent(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         assert not gone(pid)
         parent.kill()
-    wait_until(lambda: gone(pid), 10, "the broker ends after its parent")
+    wait_until(lambda: gone(pid), TIMEOUT_S, "the broker ends after its parent")
 
 
 def test_with_keep_the_broker_stays(tmp_path: Path) -> None:
@@ -139,13 +139,13 @@ def test_with_keep_the_broker_stays(tmp_path: Path) -> None:
         assert not gone(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: gone(pid), 10, "the kept broker ends")
+    wait_until(lambda: gone(pid), TIMEOUT_S, "the kept broker ends")
 
 
 @pytest.mark.fault
 def test_three_brokers_keep_every_record_when_one_is_killed() -> None:
     with EmbeddedKafka(brokers=3) as kafka:
-        admin = TopicAdmin({"bootstrap.servers": kafka.bootstrap})
+        admin = TopicAdmin({"bootstrap.servers": kafka.bootstrap}, TIMEOUT_S)
         admin.apply(TOPICS, 3, 3)
         for partition in range(3):
             produce(kafka.bootstrap, Topic.INGEST, [b"before"], partition)

@@ -31,7 +31,7 @@ from workers.demo_media import make_demo_media
 from workers.settings import Settings
 
 SECRET = "correct-horse-battery"
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 150.0
 PHOTO = "photo-coffee-q95.jpg"
 MADE = "made-pixel-shuffle.png"
 
@@ -67,6 +67,16 @@ def test_topics_are_applied_once_and_then_are_as_they_should_be(kafka: EmbeddedK
 
 
 @contextmanager
+def _ctrl_c_works() -> Iterator[None]:
+    """For processes started meanwhile: where a script runs the tests in the background, all would ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _up(kafka: EmbeddedKafka, prefix: str, directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """`mediasieve up` and the file it prints into."""
     environment = {
@@ -79,12 +89,13 @@ def _up(kafka: EmbeddedKafka, prefix: str, directory: Path) -> Iterator[tuple[su
     }
     said = directory / "said.txt"
     with said.open("wb") as out:
-        process = subprocess.Popen(
-            [command(), "up", "--bootstrap", kafka.bootstrap, "--logs", str(directory / "logs")],
-            env=clean_environment(environment),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+        with _ctrl_c_works():
+            process = subprocess.Popen(
+                [command(), "up", "--bootstrap", kafka.bootstrap, "--logs", str(directory / "logs")],
+                env=clean_environment(environment),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
         try:
             yield process, said
         finally:

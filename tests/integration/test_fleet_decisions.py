@@ -208,7 +208,7 @@ def test_a_worker_answers_on_its_health_port(fleet: LiveFleet, stage: StageName)
 
 
 def _get(port: int, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5.0) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT_S) as answer:
         assert answer.status == 200
         return bytes(answer.read())
 
@@ -221,7 +221,8 @@ def test_a_decision_is_one_line_in_its_worker_s_log(fleet: LiveFleet) -> None:
     (member,) = [m for m in fleet.fleet.members if m.stage is StageName.CLASSIFIER]
 
     def lines() -> list[dict[str, object]]:
-        found = [json.loads(x) for x in member.log_path.read_text().splitlines() if media_id in x]
+        written = member.log_path.read_text().rpartition("\n")[0]  # the last line may still be on its way
+        found = [json.loads(x) for x in written.splitlines() if media_id in x]
         return [x for x in found if x["event"] == "decision"]
 
     (line,) = wait_until(lines, TIMEOUT_S, "the decision's log line")

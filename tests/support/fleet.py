@@ -138,7 +138,7 @@ def command_line(*arguments: str, environment: Mapping[str, str] | None = None) 
         env=clean_environment(environment or {}),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=200,
         check=False,
     )
 

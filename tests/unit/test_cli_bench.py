@@ -67,7 +67,7 @@ def test_bytes_reach_every_step(step: str, name: str) -> None:
 
 @pytest.fixture
 def allocator(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Notes the call in place of `steady_allocator`, which cannot be taken back and would slow the tests after these."""
+    """Notes the call in place of `steady_allocator`, which nothing takes back and which would slow later tests."""
     calls: list[str] = []
     monkeypatch.setattr(mllm_bench, "steady_allocator", lambda: calls.append("steady"))
     return calls

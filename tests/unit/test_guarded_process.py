@@ -124,7 +124,7 @@ def test_cpu_beyond_the_limit_kills_the_child() -> None:
     child = GuardedProcess(handlers.make_obey, name="spinner", limits=Limits(cpu_s_per_call=0.1))
     child.start()
     with pytest.raises(ChildDied, match="killed by SIGXCPU"):
-        child.call(("spin",), 60)
+        child.call(("spin",), 100)
 
 
 @pytest.mark.parametrize(

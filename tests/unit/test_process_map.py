@@ -7,6 +7,7 @@ import time
 import pytest
 
 from pipeline.evaluation.process_map import HELD_PER_PROCESS, Crashed, HandlerFailed, ordered_map
+from tests.support.spawning import bare_main  # noqa: F401 - a fixture
 
 
 def make_handler():
