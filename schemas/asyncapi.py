@@ -10,8 +10,10 @@ from schemas.base import SCHEMA_VERSION, Part
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter
 from schemas.decision import Decision
 from schemas.envelope import schema_name
+from schemas.erasure import Erasure
 from schemas.media import AnomalousMedia, MediaReference, SuspectMedia
 from schemas.ocsf import DetectionFinding
+from schemas.review import ReferenceUpdate, ReviewVerdict
 from schemas.topics import DECISION_TOPICS, TOPICS, Topic, TopicSpec
 
 _PLAIN_KEY = re.compile(r"[A-Za-z$][A-Za-z0-9_.$-]*")
@@ -51,6 +53,9 @@ def document() -> dict[str, Any]:
             "submitMedia": _operation("receive", Topic.INGEST),
             **{f"announce{o.value.capitalize()}": _operation("send", t) for o, t in DECISION_TOPICS.items()},
             "reportDeadLetter": _operation("send", Topic.DEAD_LETTER),
+            "submitReview": _operation("receive", Topic.REVIEWS),
+            "submitReferenceUpdate": _operation("receive", Topic.REFERENCE_UPDATES),
+            "announceErasure": _operation("send", Topic.ERASURES),
         },
         "components": {
             "messages": {
@@ -59,6 +64,10 @@ def document() -> dict[str, Any]:
                 "AnomalousMedia": _message(AnomalousMedia, AnomalousMedia.event_type, _stage_headers()),
                 "DetectionFinding": _message(DetectionFinding, Decision.event_type, _stage_headers()),
                 "DeadLetter": _dead_letter(),
+                **{
+                    model.__name__: _message(model, model.event_type, _headers(()))
+                    for model in (ReviewVerdict, ReferenceUpdate, Erasure)
+                },
             },
         },
     }

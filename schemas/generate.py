@@ -1,4 +1,4 @@
-"""Write what is derived from the models: `json/`, `asyncapi.yaml` and the examples of findings.
+"""Write what is derived from the models: `json/`, `asyncapi.yaml`, the examples of findings and their projections.
 
 `python -m schemas.generate` writes, `--check` exits 1 and names every stale file, `--snapshot` keeps this
 release's schemas and examples under `examples/previous/`, for the releases that follow.
@@ -10,7 +10,8 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,18 @@ from schemas.base import SCHEMA_VERSION, Part
 from schemas.deadletter import DeadLetter
 from schemas.decision import Decision
 from schemas.envelope import schema_name, schema_uri
+from schemas.erasure import Erasure
 from schemas.forensics import ForensicReport
 from schemas.media import AnomalousMedia, MediaReference, SuspectMedia
-from schemas.ocsf import DetectionFinding, encode_finding, finding_from_decision
+from schemas.ocsf import (
+    DetectionFinding,
+    encode_finding,
+    finding_from_closed_case,
+    finding_from_decision,
+    finding_from_review,
+)
 from schemas.review import ReferenceUpdate, ReviewVerdict
+from schemas.siem import cef_line, ecs_document
 from schemas.wire import decode
 
 ROOT = Path(__file__).parent
@@ -37,7 +46,11 @@ RECORDS: tuple[type[Part], ...] = (
     DeadLetter,
     ReviewVerdict,
     ReferenceUpdate,
+    Erasure,
 )
+_REVIEWED = "escalate_uncertain"
+"""The decision that the examples of reviews are of."""
+_OPEN = timedelta(minutes=5)
 
 
 def json_schema(model: type[Part]) -> dict[str, Any]:
@@ -49,10 +62,11 @@ def derived_files(root: Path = ROOT) -> dict[Path, str]:
     """Every derived file and its text. Reads the examples of decisions under `root`."""
     files = {root / f"json/{schema_name(model)}.json": _pretty(json_schema(model)) for model in RECORDS}
     files[root / "asyncapi.yaml"] = "# Derived: python -m schemas.generate\n" + asyncapi.to_yaml(asyncapi.document())
-    for example in sorted((root / f"examples/valid/{schema_name(Decision)}").glob("*.json")):
-        finding = finding_from_decision(decode(Decision, example.read_bytes()))
-        path = root / f"examples/valid/{schema_name(DetectionFinding)}/{example.name}"
+    for name, finding in _findings(root / "examples/valid"):
+        path = root / f"examples/valid/{schema_name(DetectionFinding)}/{name}.json"
         files[path] = _pretty(json.loads(encode_finding(finding)))
+        files[root / f"examples/siem/ecs/{name}.json"] = _pretty(ecs_document(finding))
+        files[root / f"examples/siem/cef/{name}.cef"] = cef_line(finding) + "\n"
     return files
 
 
@@ -99,6 +113,18 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     if options.snapshot:
         snapshot(root)
     return 0
+
+
+def _findings(examples: Path) -> Iterator[tuple[str, DetectionFinding]]:
+    decisions = {p.stem: decode(Decision, p.read_bytes()) for p in (examples / schema_name(Decision)).glob("*.json")}
+    for name, decision in decisions.items():
+        yield name, finding_from_decision(decision)
+    held = decisions[_REVIEWED]
+    yield "closed_without_review", finding_from_closed_case(held, None, held.decided_at + _OPEN, 1)
+    for path in (examples / schema_name(ReviewVerdict)).glob("*.json"):
+        review = decode(ReviewVerdict, path.read_bytes())
+        yield f"review_{path.stem}", finding_from_review(held, review, 1)
+        yield f"closed_{path.stem}", finding_from_closed_case(held, review, review.reviewed_at + _OPEN, 2)
 
 
 def _pretty(value: dict[str, Any]) -> str:

@@ -7,7 +7,9 @@ from enum import StrEnum
 
 from schemas.base import Record
 from schemas.decision import Decision, Outcome
+from schemas.erasure import Erasure
 from schemas.media import AnomalousMedia, MediaReference, SuspectMedia
+from schemas.review import ReferenceUpdate, ReviewVerdict
 
 INGEST_MAX_BYTES = 1_048_576
 """Largest record batch (value, key, headers and the broker's framing) that the ingest topic takes."""
@@ -33,6 +35,9 @@ class Topic(StrEnum):
     BLOCK = "decisions.block"
     ESCALATE = "decisions.escalate"
     PASS = "decisions.pass"  # noqa: S105 - a topic, no password
+    REVIEWS = "reviews.verdicts"
+    REFERENCE_UPDATES = "references.updates"
+    ERASURES = "evidence.erasures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,9 @@ TOPICS: tuple[TopicSpec, ...] = (
     TopicSpec(Topic.BLOCK, Decision, 30 * _DAY_MS, _STAGE_MAX_BYTES, "verdict block, as OCSF Detection Finding"),
     TopicSpec(Topic.ESCALATE, Decision, 30 * _DAY_MS, _STAGE_MAX_BYTES, "verdict escalate, for people"),
     TopicSpec(Topic.PASS, Decision, 30 * _DAY_MS, _STAGE_MAX_BYTES, "verdict pass, with its risk flag"),
+    TopicSpec(Topic.REVIEWS, ReviewVerdict, 30 * _DAY_MS, _STAGE_MAX_BYTES, "what people said of escalated media"),
+    TopicSpec(Topic.REFERENCE_UPDATES, ReferenceUpdate, 30 * _DAY_MS, _STAGE_MAX_BYTES, "samples confirmed by people"),
+    TopicSpec(Topic.ERASURES, Erasure, 30 * _DAY_MS, _STAGE_MAX_BYTES, "payloads whose keys were destroyed, and why"),
 )
 
 RETRY_DELAYS_S: dict[Topic, float] = {Topic.RETRY_10S: 10.0, Topic.RETRY_1M: 60.0, Topic.RETRY_10M: 600.0}
@@ -78,3 +86,6 @@ DECISION_TOPICS: dict[Outcome, Topic] = {
     Outcome.ESCALATE: Topic.ESCALATE,
     Outcome.PASS: Topic.PASS,
 }
+
+AUDITED_TOPICS: tuple[Topic, ...] = (*DECISION_TOPICS.values(), Topic.REVIEWS, Topic.REFERENCE_UPDATES, Topic.ERASURES)
+"""What the audit log keeps a leaf of, record by record."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from pathlib import Path
@@ -10,25 +9,19 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator
 
 from schemas import asyncapi, generate
 from schemas.base import SCHEMA_VERSION, Part, Record
-from schemas.compatibility import breaking_changes, tolerant
 from schemas.deadletter import RejectCode
-from schemas.decision import Decision
 from schemas.envelope import schema_name, schema_uri
 from schemas.media import MediaReference
-from schemas.ocsf import DetectionFinding, decision_from_finding
+from schemas.ocsf import DetectionFinding
 from schemas.topics import DECISION_TOPICS, TOPICS
-from schemas.wire import UnknownMajorVersion, WireError, decode, encode
+from schemas.wire import WireError, decode, encode
+from tests.support.schema_examples import EXAMPLES, MODELS, VALID, name_of, read_value, stored_schema, validator
 
-EXAMPLES = generate.ROOT / "examples"
-MODELS = {schema_name(model): model for model in generate.RECORDS}
-VALID = sorted((EXAMPLES / "valid").glob("*/*.json"))
 INVALID = sorted(p for p in (EXAMPLES / "invalid").glob("*/*.json"))
-PREVIOUS = sorted(p for p in (EXAMPLES / "previous").iterdir() if p.is_dir())
-PREVIOUS_EXAMPLES = [path for release in PREVIOUS for path in sorted(release.glob("valid/*/*.json"))]
 
 ONLY_THE_MODEL_SEES = {
     "media_reference/extensions_too_deep": "JSON Schema cannot count levels",
@@ -51,26 +44,6 @@ WIRE_CODES = {
     "much_too_deep": RejectCode.TOO_DEEP,
     "an_array": RejectCode.SCHEMA_INVALID,
 }
-
-
-def name_of(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
-
-
-def read_value(model: type[Part], value: bytes) -> Record:
-    if model is DetectionFinding:
-        return decision_from_finding(value)
-    assert issubclass(model, Record)
-    return decode(model, value)
-
-
-def validator(schema: dict[str, Any]) -> Draft202012Validator:
-    return Draft202012Validator(schema, format_checker=FormatChecker())
-
-
-def stored_schema(name: str, folder: Path = generate.ROOT) -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads((folder / "json" / f"{name}.json").read_bytes())
-    return schema
 
 
 @pytest.mark.parametrize("path", VALID, ids=name_of)
@@ -180,6 +153,20 @@ def test_every_payload_is_the_record_of_its_topic() -> None:
         assert message["payload"] == expected
 
 
+def test_the_fleet_receives_what_others_write_and_sends_the_rest() -> None:
+    operations = [(o["action"], o["channel"]["$ref"].rpartition("/")[2]) for o in document()["operations"].values()]
+    assert sorted(operations) == [
+        ("receive", "media.ingest"),
+        ("receive", "references.updates"),
+        ("receive", "reviews.verdicts"),
+        ("send", "decisions.block"),
+        ("send", "decisions.escalate"),
+        ("send", "decisions.pass"),
+        ("send", "evidence.erasures"),
+        ("send", "media.deadletter"),
+    ]
+
+
 @pytest.mark.parametrize("source", ["asyncapi.yaml", *(f"json/{name}.json" for name in sorted(MODELS))])
 def test_every_reference_resolves(source: str) -> None:
     path = generate.ROOT / source
@@ -200,7 +187,7 @@ def test_every_reference_resolves(source: str) -> None:
 @pytest.fixture
 def copied_root(tmp_path: Path) -> Path:
     root = tmp_path / "schemas"
-    for part in ("json", "examples/valid"):
+    for part in ("json", "examples/valid", "examples/siem"):
         shutil.copytree(generate.ROOT / part, root / part)
     shutil.copy(generate.ROOT / "asyncapi.yaml", root)
     return root
@@ -240,129 +227,3 @@ def test_a_snapshot_keeps_schemas_and_examples(copied_root: Path) -> None:
     kept = copied_root / "examples/previous" / SCHEMA_VERSION
     assert stored_schema("decision", kept) == stored_schema("decision")
     assert (kept / "valid/decision/block.json").is_file()
-
-
-# Versions: within a major one, each release reads what the others write
-
-
-def test_there_is_a_previous_release() -> None:
-    assert PREVIOUS
-    assert {path.parent.name for path in PREVIOUS_EXAMPLES} >= set(MODELS)
-
-
-@pytest.mark.parametrize("path", PREVIOUS_EXAMPLES, ids=name_of)
-def test_today_reads_what_an_earlier_release_wrote(path: Path) -> None:
-    read_value(MODELS[path.parent.name], path.read_bytes())
-
-
-@pytest.mark.parametrize("release", PREVIOUS, ids=lambda path: path.name)
-@pytest.mark.parametrize("path", VALID, ids=name_of)
-def test_an_earlier_release_reads_what_today_writes(path: Path, release: Path) -> None:
-    schema = tolerant(stored_schema(path.parent.name, release))
-    validator(schema).validate(json.loads(path.read_bytes()))
-
-
-CAME_WITH_1_1 = {
-    f"record.{place}reasons.items.code.enum: {code!r} added"
-    for place in ("", "unmapped.mediasieve.")
-    for code in ("mllm_overloaded", "not_blocked", "not_cleared")
-}
-"""A reader of 1.0 refuses a decision with one of these. No worker reads decisions, and no release came before 1.1."""
-
-
-@pytest.mark.parametrize("release", PREVIOUS, ids=lambda path: path.name)
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_nothing_but_optional_fields_came_since_an_earlier_release(name: str, release: Path) -> None:
-    found = breaking_changes(stored_schema(name, release), generate.json_schema(MODELS[name]))
-    assert set(found) <= CAME_WITH_1_1
-
-
-def test_each_exception_is_one() -> None:
-    models = (Decision, DetectionFinding)
-    found = [breaking_changes(stored_schema(schema_name(m), PREVIOUS[0]), generate.json_schema(m)) for m in models]
-    assert {line for lines in found for line in lines} == CAME_WITH_1_1
-
-
-NEW = {"x_new": {"a": 1}}
-
-
-def with_new_fields(node: Any) -> Any:
-    """A new field in every object but `labels`, whose keys are the producer's."""
-    if isinstance(node, list):
-        return [with_new_fields(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {**{k: v if k == "labels" else with_new_fields(v) for k, v in node.items()}, **NEW}
-
-
-@pytest.mark.parametrize("path", VALID, ids=name_of)
-def test_a_later_minor_version_is_read_as_far_as_it_is_known(path: Path) -> None:
-    model, value = MODELS[path.parent.name], path.read_bytes()
-    today, later = read_value(model, value), json.loads(value)
-    if isinstance(today, MediaReference):
-        later.update(NEW)
-        today = today.model_copy(update={"extensions": {**today.extensions, **NEW}})
-    else:
-        later = with_new_fields(later)
-    body = later["unmapped"]["mediasieve"] if model is DetectionFinding else later
-    body["schema_version"] = "1.9"
-    assert read_value(model, json.dumps(later).encode()) == today.model_copy(update={"schema_version": "1.9"})
-
-
-@pytest.mark.parametrize("version", ["2.0", "0.9", "9999.1", "2"])
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_another_major_version_stops_the_reader(name: str, version: str) -> None:
-    path = next(path for path in VALID if path.parent.name == name)
-    later = json.loads(path.read_bytes())
-    body = later["unmapped"]["mediasieve"] if MODELS[name] is DetectionFinding else later
-    body["schema_version"] = version
-    with pytest.raises(UnknownMajorVersion, match="upgrade this worker"):
-        read_value(MODELS[name], json.dumps(later).encode())
-
-
-def mutated(*keys: str, value: Any = None) -> list[str]:
-    """What is reported after the decision's schema lost the node at `keys`, or got `value` there."""
-    old = generate.json_schema(Decision)
-    new = copy.deepcopy(old)
-    node: Any = new
-    for key in keys[:-1]:
-        node = node[key]
-    if value is None:
-        del node[keys[-1]]
-    else:
-        node[keys[-1]] = value
-    return breaking_changes(old, new)
-
-
-def test_removing_a_field_is_reported() -> None:
-    assert mutated("properties", "thresholds") == ["record.thresholds: removed"]
-
-
-def test_removing_a_nested_field_is_reported_where_it_is_used() -> None:
-    assert mutated("$defs", "Admission", "properties", "uri") == ["record.admission.uri: removed"]
-
-
-def test_narrowing_and_widening_an_enum_are_reported() -> None:
-    narrowed = mutated("$defs", "Outcome", "enum", value=["block", "pass"])
-    assert narrowed == ["record.outcome.enum: 'escalate' taken away"]
-    widened = mutated("$defs", "Outcome", "enum", value=["block", "escalate", "pass", "hold"])
-    assert widened == ["record.outcome.enum: 'hold' added"]
-
-
-def test_changing_what_is_required_is_reported() -> None:
-    old = generate.json_schema(Decision)["required"]
-    assert mutated("required", value=[*old, "facts"]) == ["record.required: 'facts' added"]
-    assert mutated("required", value=[k for k in old if k != "outcome"]) == ["record.required: 'outcome' taken away"]
-
-
-def test_changing_a_bound_a_type_or_an_optional_part_is_reported() -> None:
-    assert mutated("properties", "sequence", "minimum", value=1) == ["record.sequence.minimum: 0 became 1"]
-    assert mutated("properties", "sequence", "type", value="string") != []
-    assert mutated("$defs", "MediaFacts", "properties", "format", "enum", value=["jpeg"]) != []
-    assert mutated("properties", "reasons", "items", value={"type": "string"}) != []
-
-
-def test_adding_an_optional_field_or_a_description_is_no_change() -> None:
-    assert mutated("properties", "hint", value={"type": "string"}) == []
-    assert mutated("$defs", "MediaFacts", "properties", "colour_space", value={"type": "string"}) == []
-    assert mutated("description", value="another text") == []

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated
 
+import orjson
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.kafka.client import RecordReader
-from pipeline.streaming.transport import RawRecord
 from schemas.decision import Decision, Outcome
-from schemas.ocsf import decision_from_finding
+from schemas.ocsf import decision_from_finding, decode_finding
+from schemas.siem import cef_line, ecs_document
 from schemas.topics import DECISION_TOPICS
 from workers.cli.common import Bootstrap, Json, settings_for
 
 _STYLE = {Outcome.BLOCK: "bold red", Outcome.ESCALATE: "yellow", Outcome.PASS: "green"}
+
+
+class Format(StrEnum):
+    """What a SIEM takes, one event a line."""
+
+    OCSF = "ocsf"
+    ECS = "ecs"
+    CEF = "cef"
+
+
+_WRITE: dict[Format, Callable[[bytes], bytes]] = {
+    Format.OCSF: bytes,
+    Format.ECS: lambda value: orjson.dumps(ecs_document(decode_finding(value))),
+    Format.CEF: lambda value: cef_line(decode_finding(value)).encode(),
+}
 
 
 def decisions(
@@ -25,11 +43,15 @@ def decisions(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Only what comes from now on.")] = False,
     json: Json = False,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="OCSF byte for byte, as --json; or an ECS document or CEF line.")
+    ] = None,
 ) -> None:
     """Print decisions; --json gives the OCSF Detection Findings byte for byte.
 
     Example: mediasieve decisions --follow --json | jq .severity
     """
+    form = form or (Format.OCSF if json else None)
     settings = settings_for(bootstrap)
     names = TopicNames(settings.kafka.topic_prefix)
     topics = [names.physical(t) for t in DECISION_TOPICS.values()]
@@ -37,12 +59,12 @@ def decisions(
         try:
             if not follow:
                 for record in reader.to_end():
-                    _print(record, json)
+                    _print(record.value, form)
                 return
             while True:
                 found = reader.poll(0.2)
                 if found is not None:
-                    _print(found, json)
+                    _print(found.value, form)
         except KeyboardInterrupt:
             return
 
@@ -57,9 +79,9 @@ def describe(decision: Decision) -> Text:
     return line
 
 
-def _print(record: RawRecord, json: bool) -> None:
-    if json:
-        sys.stdout.buffer.write(record.value + b"\n")
-        sys.stdout.buffer.flush()
-    else:
-        Console(soft_wrap=True).print(describe(decision_from_finding(record.value)))
+def _print(value: bytes, form: Format | None) -> None:
+    if form is None:
+        Console(soft_wrap=True).print(describe(decision_from_finding(value)))
+        return
+    sys.stdout.buffer.write(_WRITE[form](value) + b"\n")
+    sys.stdout.buffer.flush()
