@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,3 +99,25 @@ def test_an_item_that_the_report_does_not_decide_ends_the_run(monkeypatch: pytes
 
     assert result.exit_code == 1
     assert "was not decided by the report" in result.output
+
+
+def test_the_audit_logs_figures_grow_as_they_should(tmp_path: Path) -> None:
+    """Reads and hashes of a proof are counted, not timed: 256 times the leaves are 8 more hashes, one more read."""
+    sizes = ["--leaves", "4", "--leaves", "1024", "--batch", "500", "--directory", str(tmp_path)]
+    result = CliRunner().invoke(app, ["audit-log", *sizes, "--json"])
+    assert result.exit_code == 0, result.output
+    small, large = (json.loads(line) for line in result.stdout.splitlines())
+    assert (small["leaves"], small["proof_hashes"], small["consistency_hashes"]) == (4, 2, 3)
+    assert (large["leaves"], large["proof_hashes"], large["consistency_hashes"]) == (1024, 10, 11)
+    assert (small["proof_reads"], large["proof_reads"]) == (3, 4)
+    assert small["tree_bytes"] == 4 * 32
+    assert large["tree_bytes"] == 1024 * 32 + (1 + 3 + 4) * 32  # the tile above, as it was after each append
+    assert large["entry_bytes"] > 1024 * large["leaf_bytes"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_audit_logs_table_has_a_column_for_each_size() -> None:
+    result = CliRunner().invoke(app, ["audit-log", "--leaves", "1", "--leaves", "300"])
+    assert result.exit_code == 0, result.output
+    assert "proof_hashes" in result.stdout
+    assert result.stdout.index("300") < result.stdout.index("append_s")

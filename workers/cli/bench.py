@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 
 _SIDES_PX = [512, 1024]
+_LEAVES = [1_000, 10_000, 100_000, 1_000_000]
 
 
 @app.command()
@@ -120,11 +122,46 @@ def grounding(
     console.print(f"questions without a probability: {found.silent}")
 
 
+@app.command("audit-log")
+def audit_log(
+    leaves: Annotated[list[int] | None, typer.Option(help="Entries of the tree; repeatable.", min=1)] = None,
+    batch: Annotated[int, typer.Option(help="Entries of one append.", min=1)] = 1000,
+    directory: Annotated[
+        Path | None,
+        typer.Option(help="Where to make the trees, which are removed again.", exists=True, file_okay=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The tamper-evident log on a local disk: appends, proofs, verification, and what a tree takes.
+
+    Sizes are 1000, 10000, 100000 and 1000000 unless given. Each append syncs its files and its checkpoint; proofs are
+    of random entries, by a reader that has read nothing yet. Numbers of reads and hashes are the largest of 100.
+
+    Example: mediasieve bench audit-log --leaves 1000000
+    """
+    from pipeline.evidence.log.bench import measure  # noqa: PLC0415 - no other command needs it
+    from pipeline.evidence.log.storage import open_log_storage  # noqa: PLC0415 - as above
+
+    rows = []
+    for size in leaves or _LEAVES:
+        with TemporaryDirectory(prefix="mediasieve-bench-", dir=directory) as place:
+            rows.append(asdict(measure(open_log_storage(Path(place).as_uri()), size, batch=batch)))
+        if json:
+            print_json(rows[-1])
+    if not json:
+        _print(Console(width=110), f"Audit log, appends of {batch}", _upright(rows))
+
+
+def _upright(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """A column for each run, a row for each figure: there are more figures than fit side by side."""
+    return [{"figure": name, **{str(row["leaves"]): row[name] for row in rows}} for name in rows[0] if name != "leaves"]
+
+
 def _print(console: Console, title: str, rows: list[dict[str, object]]) -> None:
     table = Table(title=title, title_justify="left")
     for name in rows[0]:
         if name != "rounds":
-            table.add_column(name, justify="left" if name in ("input", "step") else "right")
+            table.add_column(name, justify="left" if name in ("input", "step", "figure") else "right")
     for row in rows:
         table.add_row(*(str(value) for name, value in row.items() if name != "rounds"))
     console.print(table)

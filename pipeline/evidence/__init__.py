@@ -1,0 +1,1 @@
+"""What proves a decision later: evidence objects, their retention, and the tamper-evident log."""
