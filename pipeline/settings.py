@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -22,25 +22,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from pipeline.media.store_settings import StoreSettings as StoreSettings  # noqa: PLC0414 - part of these settings
 from pipeline.observability.health import HealthSettings
 from pipeline.observability.logging import LogSettings
+from pipeline.production import production_faults
 from pipeline.streaming.kafka.config import KafkaSettings
 from pipeline.streaming.plan import RunnerSettings
 
 PREFIX = "MEDIASIEVE_"
 CONFIG_VARIABLE = "MEDIASIEVE_CONFIG"
-
-
-class StoreSettings(BaseModel):
-    """Where original bytes and evidence lie."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str = Field(
-        default="file:///var/lib/mediasieve",
-        pattern=r"^(file:///|s3://|gs://|az://|memory://)",
-        description="file:///dir, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
-    )
 
 
 class SettingsInvalid(Exception):
@@ -57,9 +47,16 @@ class FleetSettings(BaseSettings):
         frozen=True,
     )
 
+    production: bool = Field(
+        default=False,
+        description="refuse to start unless evidence is encrypted, locked and kept outside of the process",
+    )
     kafka: KafkaSettings = KafkaSettings()
     store: StoreSettings = StoreSettings()
     bundle: Path | None = Field(default=None, description="bundle directory; none: the one in the package")
+    retention_policy: Path | None = Field(
+        default=None, description="how long evidence is kept, see evidence.md; none: nothing is locked or falls due"
+    )
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
     runner: RunnerSettings = RunnerSettings()
@@ -104,6 +101,7 @@ def load_settings(model: type[S]) -> S:
         faults.append(f"{CONFIG_VARIABLE}: no file at {path}")
     try:
         settings = model()
+        faults += production_faults(settings.store) if settings.production else []
     except ValidationError as error:
         faults += [_fault(e) for e in error.errors(include_url=False)]
     except tomllib.TOMLDecodeError as error:

@@ -21,9 +21,10 @@ from pipeline.detection.bundle import Bundle, BundleError
 from pipeline.detection.spectral.analyser import SpectralAnalyser
 from pipeline.detection.spectral.panel import render_panel
 from pipeline.evaluation.power_law import coloured, power_law
-from pipeline.media.content_store import ContentStore
+from pipeline.media.content_store import ContentStore, open_store
 from pipeline.media.decode import decode_image
 from pipeline.media.encode import encode
+from pipeline.media.store_settings import StoreSettings
 from pipeline.streaming.executors.base import Completed
 from pipeline.streaming.executors.threads import Threads
 from pipeline.streaming.stage import Emit, Item
@@ -111,10 +112,10 @@ def run(load: Load) -> Measured:
                 "passes": load.passes,
             }
         )
-        url = Path(directory).as_uri()
-        records = _records(bundle, ContentStore(url), load.side_px)
+        store = StoreSettings(url=Path(directory).as_uri())
+        records = _records(bundle, open_store(store), load.side_px)
         steady_allocator()
-        stage = MllmStage(bundle, make_verifier(settings, bundle), url, max_wait_s=settings.max_wait_s)
+        stage = MllmStage(bundle, make_verifier(settings, bundle), store, max_wait_s=settings.max_wait_s)
         executor: Threads[AnomalousMedia] = Threads(stage, settings.concurrency + settings.prepare_ahead)
         executor.open()
         try:
@@ -199,7 +200,7 @@ def _record(bundle: Bundle, store: ContentStore, analyser: SpectralAnalyser, sid
     image = decode_image(data)
     analysis = analyser.analyse(image)
     store.put(_TENANT, image.facts.sha256, data)
-    uri, sha256 = store.put_evidence(render_panel(image, analysis), ".png")
+    uri, sha256 = store.put_evidence(_TENANT, render_panel(image, analysis), ".png")
     uid = decision_uid(_TENANT, f"bench-{seed}", image.facts.sha256, bundle.policy.version, bundle.version)
     return AnomalousMedia(
         admission=Admission(

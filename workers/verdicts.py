@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,18 +10,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.detection.policy import Policy
-from pipeline.streaming.stage import Emit, Item, Output
-from schemas.decision import Decision, Mode, Outcome, Reason, ReasonCode, Risk
+from pipeline.evidence.manifest import SpectralGrounds, with_manifest
+from pipeline.media.content_store import ContentStore
+from pipeline.media.errors import StoreUnavailable
+from pipeline.streaming.stage import Defer, DeferScope, Emit, Item, Output
+from schemas.decision import Decision, Mode, Reason, ReasonCode, Risk
+from schemas.decision import Outcome as Verdict
 from schemas.media import Admission, EvidenceRef, MediaFacts, StageScore, StageTiming
 from schemas.topics import DECISION_TOPICS
 from schemas.types import StageName
 
 MAX_WAITED_S = 30 * 86_400.0
+_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """What is known of an item when a stage decides on it."""
+    """What is known of an item when a stage decides on it. The last two go into the manifest alone."""
 
     admission: Admission
     facts: MediaFacts | None = None
@@ -28,6 +34,8 @@ class CaseFile:
     timings: tuple[StageTiming, ...] = ()
     evidence: tuple[EvidenceRef, ...] = ()
     final_score: float | None = None
+    spectral: SpectralGrounds | None = None
+    dialogue_sha256: str | None = None
 
     def timed(self, timing: StageTiming) -> CaseFile:
         """The same, with the deciding stage's time."""
@@ -39,27 +47,53 @@ class CaseFile:
         return f"{self.admission.tenant}/{self.admission.media_id}"
 
 
+@dataclass(slots=True)
+class _Outage:
+    """When the store last failed, on the monotonic clock."""
+
+    failed_s: float = -math.inf
+
+    def is_recent(self) -> bool:
+        return time.monotonic() - self.failed_s < _PAUSE_S
+
+
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """One stage's verdicts under one policy."""
+    """One stage's verdicts under one policy.
+
+    A decision's manifest is stored before the decision is handed on: without a store there is no decision but a
+    `Defer`. A pass by the first stage rests on no evidence, so nothing is stored for it.
+    """
 
     stage: StageName
     policy: Policy
+    store: ContentStore
+    _outage: _Outage = field(default_factory=_Outage, compare=False)
 
-    def released(self, case: CaseFile, risk: Risk, code: ReasonCode, detail: str) -> Emit:
+    def released(self, case: CaseFile, risk: Risk, code: ReasonCode, detail: str) -> Emit | Defer:
         """A pass; the caller has checked the threshold that allows it."""
-        return self._emit(case, Outcome.PASS, risk, (Reason(code=code, detail=detail),))
+        return self._made(case, Verdict.PASS, risk, (Reason(code=code, detail=detail),))
 
-    def escalated(self, case: CaseFile, reasons: Sequence[Reason]) -> Emit:
+    def escalated(self, case: CaseFile, reasons: Sequence[Reason]) -> Emit | Defer:
         """People must look."""
-        return self._emit(case, Outcome.ESCALATE, None, tuple(reasons))
+        return self._made(case, Verdict.ESCALATE, None, tuple(reasons))
 
-    def decided(self, case: CaseFile, outcome: Outcome, reasons: Sequence[Reason]) -> Emit:
+    def decided(self, case: CaseFile, outcome: Verdict, reasons: Sequence[Reason]) -> Emit | Defer:
         """What stage 3 concluded; its pass is `cleared`."""
-        risk = Risk.CLEARED if outcome is Outcome.PASS else None
-        return self._emit(case, outcome, risk, tuple(reasons))
+        risk = Risk.CLEARED if outcome is Verdict.PASS else None
+        return self._made(case, outcome, risk, tuple(reasons))
 
-    def _emit(self, case: CaseFile, outcome: Outcome, risk: Risk | None, reasons: tuple[Reason, ...]) -> Emit:
+    def given_up(self, case: CaseFile, reasons: Sequence[Reason]) -> Emit | Defer:
+        """As `escalated`, for a `Fallback`.
+
+        It runs in the thread that polls the broker, so a store that failed a moment ago is not asked again for each
+        of the items that wait.
+        """
+        if self._outage.is_recent():
+            return _without_store("it failed a moment ago")
+        return self.escalated(case, reasons)
+
+    def _made(self, case: CaseFile, outcome: Verdict, risk: Risk | None, reasons: tuple[Reason, ...]) -> Emit | Defer:
         decision = Decision(
             decision_uid=case.admission.decision_uid,
             outcome=outcome,
@@ -76,7 +110,17 @@ class Verdicts:
             timings=case.timings,
             decided_at=now(),
         )
+        if risk is not Risk.RELEASED:
+            try:
+                decision = with_manifest(decision, self.store, case.spectral, case.dialogue_sha256)
+            except StoreUnavailable as error:
+                self._outage.failed_s = time.monotonic()
+                return _without_store(str(error))
         return Emit((Output(DECISION_TOPICS[outcome], case.key, decision),))
+
+
+def _without_store(why: str) -> Defer:
+    return Defer(DeferScope.DEPENDENCY, f"content store: {why}")
 
 
 def reason(code: ReasonCode, detail: str = "") -> Reason:

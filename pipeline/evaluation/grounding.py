@@ -60,7 +60,7 @@ class Grounding:
 
 def with_panel_of(image: VerifyRequest, donor: VerifyRequest) -> VerifyRequest:
     """The image beside another's panel."""
-    return replace(image, panel_png=donor.panel_png)
+    return replace(image, panel_png=donor.panel_png, panel_sha256=donor.panel_sha256)
 
 
 def with_table_of(image: VerifyRequest, donor: VerifyRequest) -> VerifyRequest:

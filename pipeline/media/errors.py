@@ -56,6 +56,10 @@ class ContentMissing(Exception):
     """The object is not in the store."""
 
 
+class ContentErased(ContentMissing):
+    """The object's key was destroyed: nobody can read it again."""
+
+
 class ContentCorrupt(Exception):
     """The stored bytes are not those that were put."""
 

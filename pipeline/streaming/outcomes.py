@@ -60,7 +60,11 @@ class Resolver:
 
     def give_up(self, entry: Entry, cause: GiveUpCause, detail: str) -> None:
         """The fail-closed outcome of an item that could not be finished."""
-        self.finish(entry, self._plan.fallback(_item(entry), cause, detail))
+        outcome = self._plan.fallback(_item(entry), cause, detail)
+        if isinstance(outcome, Defer):
+            # Its evidence cannot be written: it waits anew, for a decision without evidence is worse than a late one.
+            entry.deferred_since_s = None
+        self.finish(entry, outcome)
 
     def split(self, entries: list[Entry], crash: str, *, alone: bool) -> None:
         """The process that held these died: each runs alone now; one that kills twice alone is given up."""

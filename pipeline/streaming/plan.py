@@ -28,7 +28,9 @@ class RunnerSettings(BaseModel):
         default=64 * 2**20, ge=2**20, description="record bytes in memory, shared by the lanes, at which reading pauses"
     )
     dependency_max_age_s: float = Field(
-        default=300.0, ge=0, description="then the item escalates: dependency_unavailable"
+        default=300.0,
+        ge=0,
+        description="then the item escalates: dependency_unavailable; never while its evidence cannot be stored",
     )
     backoff_first_s: float = Field(default=0.2, gt=0, description="first wait for a missing dependency; it doubles")
     backoff_max_s: float = Field(default=15.0, gt=0, description="longest wait for a missing dependency")

@@ -108,4 +108,4 @@ class Fallback(Protocol[In]):
     """Runs in the consumer process: the fail-closed outcome of an item that the stage could not finish."""
 
     def __call__(self, item: Item[In], cause: GiveUpCause, detail: str) -> Outcome:
-        """Never a pass."""
+        """Never a pass. `Defer(DEPENDENCY)` when the decision's evidence cannot be stored now."""

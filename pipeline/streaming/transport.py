@@ -111,6 +111,19 @@ class Source(Protocol):
         """Leave the group; the listener hears `revoked` for what is still assigned."""
 
 
+class PositionedSource(Source, Protocol):
+    """A source whose reader keeps its own positions: each assigned partition is held until `start`."""
+
+    def bounds(self, tp: TopicPartition) -> tuple[int, int] | None:
+        """Oldest offset that is kept, and the end that committed records reach; None: no answer now."""
+
+    def start(self, tp: TopicPartition, offset: int) -> bool:
+        """Read the partition from this offset on; False: not yet, ask again after the next poll."""
+
+    def commit(self, offsets: Mapping[TopicPartition, CommitPoint]) -> None:
+        """Tell the group how far the reader is, without waiting for the answer: nothing depends on it but lag."""
+
+
 class CommitAborted(Exception):
     """Nothing of this commit will ever be visible; the same results may be committed again."""
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.evidence.manifest import read_manifest
 from pipeline.media.errors import FetchDeferred, FetchRejected
 from pipeline.streaming.executors.inline import Inline
-from pipeline.streaming.stage import Defer, Emit, Fallback, GiveUpCause, Item, Outcome, Reject, Stage
+from pipeline.streaming.stage import Defer, DeferScope, Emit, Fallback, GiveUpCause, Item, Outcome, Reject, Stage
 from schemas.deadletter import RejectCode
 from schemas.decision import Decision
 from schemas.decision import Outcome as Verdict
@@ -20,7 +21,9 @@ from tests.support.cases import PAST, anomalous, suspect
 from tests.support.entries import item
 from tests.support.worker_stages import (
     DATA,
+    MEMORY,
     PANEL_PNG,
+    BreakableStore,
     FakedClassifier,
     FakedMllm,
     FakedSpectral,
@@ -39,7 +42,10 @@ class Case:
     fallback: Fallback[Any]
     item: Callable[[str], Item[Any]]
     variety: Sequence[Item[Any]]
-    break_store: Callable[[], None]
+    store: BreakableStore
+
+    def break_store(self) -> None:
+        self.store.down = True
 
 
 def _classifier() -> Case:
@@ -66,7 +72,7 @@ def _classifier() -> Case:
         replace(make("m-3"), tenant="rival"),
         make("m-4"),
     ]
-    return Case(faked.stage, faked.stage.fallback, make, variety, lambda: setattr(faked.store, "down", True))
+    return Case(faked.stage, faked.stage.fallback, make, variety, faked.store)
 
 
 def _with_id(record: Any, media_id: str) -> Item[Any]:
@@ -81,8 +87,9 @@ def _spectral() -> Case:
         return _with_id(suspect(data=data or png(), **stamped), media_id)
 
     variety = [make("m-1"), make("m-2", expires_at=PAST), make("m-3", data=b"never stored"), make("m-4")]
-    fallback = SpectralFallback(shipped_bundle())
-    return Case(faked.stage, fallback, make, variety, lambda: setattr(faked.store, "down", True))
+    fallback = SpectralFallback(shipped_bundle(), MEMORY)
+    fallback._verdicts = replace(fallback._verdicts, store=faked.store)
+    return Case(faked.stage, fallback, make, variety, faked.store)
 
 
 def _mllm() -> Case:
@@ -93,7 +100,7 @@ def _mllm() -> Case:
         return _with_id(anomalous(data=data, panel=panel, **stamped), media_id)
 
     variety = [make("m-1"), make("m-2", expires_at=PAST), make("m-3", data=b"never stored"), make("m-4")]
-    return Case(faked.stage, faked.stage.fallback, make, variety, lambda: setattr(faked.store, "down", True))
+    return Case(faked.stage, faked.stage.fallback, make, variety, faked.store)
 
 
 @pytest.fixture(params=[_classifier, _spectral, _mllm], ids=lambda make: make.__name__.strip("_"))
@@ -112,7 +119,10 @@ def comparable(outcome: Outcome) -> Any:
     if not isinstance(outcome, Emit):
         return outcome
     volatile: Any = {"decided_at": True, "timings": True, "admission": {"admitted_at"}}
-    return [(o.topic, o.key, o.record.model_dump(exclude=volatile)) for o in outcome.outputs]
+    told = [(o.topic, o.key, o.record.model_dump(exclude=volatile)) for o in outcome.outputs]
+    for _, _, record in told:
+        record["evidence"] = [kept for kept in record.get("evidence", ()) if kept["kind"] != "manifest"]
+    return told
 
 
 def test_an_empty_batch_has_no_outcomes(case: Case) -> None:
@@ -159,6 +169,23 @@ def test_a_fallback_is_never_a_pass(cause: GiveUpCause, case: Case) -> None:
     assert isinstance(output.record, Decision)
     assert output.record.outcome is Verdict.ESCALATE
     assert pickle.loads(pickle.dumps(outcome)) == outcome
+
+
+def test_a_fallback_without_a_store_is_no_decision(case: Case) -> None:
+    case.break_store()
+    for name in ("m-1", "m-2"):
+        outcome = case.fallback(case.item(name), GiveUpCause.DEPENDENCY_UNAVAILABLE, "content store: disk full")
+        assert isinstance(outcome, Defer)
+        assert outcome.scope is DeferScope.DEPENDENCY
+
+
+def test_every_decision_but_a_first_pass_names_its_manifest(case: Case) -> None:
+    for outcome in case.stage.process(case.variety):
+        for output in outcome.outputs if isinstance(outcome, Emit) else ():
+            if isinstance(output.record, Decision):
+                manifest = read_manifest(output.record, case.store)
+                assert manifest is not None
+                assert manifest.decision_uid == output.record.decision_uid
 
 
 def test_an_executor_takes_the_stage_as_it_is(case: Case) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pipeline.app import WorkerSpec
 from pipeline.detection.bundle import Bundle
+from pipeline.media.content_store import open_store
+from pipeline.media.store_settings import StoreSettings
 from pipeline.streaming.batch import Lane
 from pipeline.streaming.executors.inline import Inline
 from pipeline.streaming.executors.processes import Processes
@@ -43,10 +45,10 @@ def obey(media_id: str) -> None:
 class DirectStage:
     """Escalates every reference unseen: a classifier without fetch, decode and model, in the consumer process."""
 
-    def __init__(self, bundle: Bundle, settings: ClassifierSettings) -> None:
+    def __init__(self, bundle: Bundle, settings: ClassifierSettings, store: StoreSettings) -> None:
         self._bundle = bundle
         self._settings = settings
-        self._verdicts = Verdicts(StageName.CLASSIFIER, bundle.policy)
+        self._verdicts = Verdicts(StageName.CLASSIFIER, bundle.policy, open_store(store))
 
     def open(self) -> None: ...
 
@@ -68,7 +70,7 @@ class DirectStage:
 def direct_classifier(settings: Settings) -> WorkerSpec:
     """The classifier's group and topic around DirectStage."""
     bundle = Bundle.load(settings.bundle)
-    stage = DirectStage(bundle, settings.classifier)
+    stage = DirectStage(bundle, settings.classifier, settings.store)
     plan = Plan(
         name=StageName.CLASSIFIER.value,
         lanes=(Lane("main", (Topic.INGEST,), max_in_flight=8, max_held=64),),
@@ -89,14 +91,14 @@ class DeadlySpectralStage(SpectralStage):
         return super().process(batch)
 
 
-def make_deadly(bundle: Path | None, settings: SpectralSettings, store_url: str) -> DeadlySpectralStage:
+def make_deadly(bundle: Path | None, settings: SpectralSettings, store: StoreSettings) -> DeadlySpectralStage:
     """Runs in the worker's child process."""
-    return DeadlySpectralStage(bundle, settings, store_url)
+    return DeadlySpectralStage(bundle, settings, store)
 
 
 def deadly_spectral(settings: Settings) -> WorkerSpec:
     """The real spectral worker, its processes at the mercy of media ids."""
     spectral = settings.spectral
-    make_stage = partial(make_deadly, settings.bundle, spectral, settings.store.url)
+    make_stage = partial(make_deadly, settings.bundle, spectral, settings.store)
     executor = Processes(make_stage, spectral.processes, spectral.item_timeout_s)
     return replace(build_spectral(settings, spectral), executor=executor)

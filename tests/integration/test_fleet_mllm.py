@@ -147,10 +147,10 @@ def test_scores_and_report_that_agree_block(stage: Stage3) -> None:
     assert decision.final_score is not None
     assert decision.final_score >= decision.thresholds.t3_block
     assert decision.reasons[1].detail == SYNTHETIC["primary_evidence"]
-    kinds = ["spectral_panel", "mllm_reason", "mllm_report", "mllm_trace"]
+    kinds = ["spectral_panel", "mllm_reason", "mllm_report", "mllm_trace", "manifest"]
     assert [kept.kind for kept in decision.evidence] == kinds
     store = ContentStore(stage.store_url)
-    _, _, report, trace = decision.evidence
+    _, _, report, trace, _ = decision.evidence
     assert json.loads(store.get_evidence(report.uri, report.sha256)) == SYNTHETIC
     manifest = json.loads(store.get_evidence(trace.uri, trace.sha256))
     assert manifest["turns"][1]["raw_sha256"] == report.sha256

@@ -25,7 +25,7 @@ from tests.support.mllm_fault_table import FAULTS, OLD_S, PAGE, Fault, main, pag
 from tests.support.mllm_ports import held_port
 from tests.support.records import anomalous
 from tests.support.waiting import wait_until
-from tests.support.worker_stages import shipped_bundle
+from tests.support.worker_stages import MEMORY, shipped_bundle
 from workers.mllm.limits import LimitedChatModel
 from workers.mllm.settings import MllmSettings
 from workers.mllm.stage import MllmStage
@@ -93,7 +93,7 @@ def rig(fault: Fault, stack: ExitStack) -> tuple[Rig, int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workers.mllm.worker.LimitedChatModel", partial(LimitedChatModel, clock=clock))
         verifier = make_verifier(settings, bundle)
-    stage = MllmStage(bundle, verifier, "memory://", max_wait_s=settings.max_wait_s)
+    stage = MllmStage(bundle, verifier, MEMORY, max_wait_s=settings.max_wait_s)
     stage.open()
     stack.callback(stage.close)
     return Rig(stage, stage._store, server, clock), port
@@ -158,8 +158,8 @@ def test_what_came_back_is_kept_also_when_it_was_not_accepted(stack: ExitStack) 
     made, _ = rig(fault, stack)
     found = decision(made.process(made.item()))
     kinds = [evidence.kind for evidence in found.evidence]
-    assert kinds == ["spectral_panel", "mllm_reason", "mllm_report", "mllm_retry", "mllm_trace"]
-    _, _, report, _, trace = found.evidence
+    assert kinds == ["spectral_panel", "mllm_reason", "mllm_report", "mllm_retry", "mllm_trace", "manifest"]
+    _, _, report, _, trace, _ = found.evidence
     assert made.store.get_evidence(report.uri, report.sha256) == b"It is fake."
     assert json.loads(made.store.get_evidence(trace.uri, trace.sha256))["failure"] == "mllm_invalid_report"
 

@@ -38,7 +38,7 @@ from tests.support.cases import anomalous
 from tests.support.entries import item as plain_item
 from tests.support.mllm import encoded, picture, plain_report, tokens_of
 from tests.support.scripted_server import Body, Reply, ScriptedServer, completion, serving
-from tests.support.worker_stages import BreakableStore, shipped_bundle
+from tests.support.worker_stages import MEMORY, BreakableStore, shipped_bundle, use_store
 from workers.mllm.stage import MllmStage
 
 SIZE = (480, 320)
@@ -149,7 +149,7 @@ def item_of(lure: Lure, store: BreakableStore, score: float) -> Item[AnomalousMe
     data, panel_png = file_of(lure), encoded(picture(64, 64, 3))
     sha256 = hashlib.sha256(data).hexdigest()
     store.put("acme", sha256, data)
-    uri, panel_sha256 = store.put_evidence(panel_png, ".png")
+    uri, panel_sha256 = store.put_evidence("acme", panel_png, ".png")
     panel = EvidenceRef(kind="spectral_panel", uri=uri, sha256=panel_sha256)
     media = anomalous(score, score, data=data, panel=panel)
     labels = {"caption": lure.label} if lure.label else {}
@@ -202,8 +202,9 @@ def running() -> Iterator[Running]:
         asked = dialogue_sha256(prompts, DialogueSettings(crops=1), able)
         fitted = MllmCalibration(model="test-model", dialogue=asked, basis=Basis.TOKENS, map=Calibration())
         dialogue = DialogueVerifier(chat, prompts, DialogueSettings(crops=1), fitted, backend="openai")
-        stage = MllmStage(replace(shipped_bundle(), policy=LISTENING), dialogue, "memory://")
-        stage._store = store = BreakableStore()
+        stage = MllmStage(replace(shipped_bundle(), policy=LISTENING), dialogue, MEMORY)
+        store = BreakableStore()
+        use_store(stage, store)
         stage.open()
         yield Running(server, stage, store)
         stage.close()
@@ -285,8 +286,8 @@ def test_where_the_bound_reaches_the_model_is_believed(running: Running, score: 
 @pytest.mark.parametrize("score", [0.45, 0.55, 0.58, 0.9])
 def test_with_the_shipped_weight_of_0_it_gains_nothing(running: Running, score: float) -> None:
     assert Bundle.load().policy.fusion.mllm_weight == 0.0
-    silent = MllmStage(shipped_bundle(), running.stage._verifier, "memory://")
-    silent._store = running.store
+    silent = MllmStage(shipped_bundle(), running.stage._verifier, MEMORY)
+    use_store(silent, running.store)
     decision, _ = replace(running, stage=silent).decide(LURES["latin"], score)
     assert decision.final_score == pytest.approx(score)
     assert decision.outcome is Outcome.ESCALATE

@@ -26,7 +26,7 @@ from tests.support.cases import anomalous
 from tests.support.entries import item as plain_item
 from tests.support.mllm import plain_report, report_data, tokens_of
 from tests.support.scripted_chat import ScriptedChat
-from tests.support.worker_stages import PANEL_PNG, BreakableStore, png, report, shipped_bundle
+from tests.support.worker_stages import MEMORY, PANEL_PNG, BreakableStore, png, report, shipped_bundle, use_store
 from workers.mllm.conclusion import conclude
 from workers.mllm.stage import MllmStage
 
@@ -148,16 +148,17 @@ def decide(turns: list[ChatAnswer | ChatFailed], score: float, basis: Basis) -> 
     asked = dialogue_sha256(PROMPTS, DialogueSettings(), chat.capabilities)
     fitted = MllmCalibration(model="scripted@1", dialogue=asked, basis=basis, map=Calibration())
     dialogue = DialogueVerifier(chat, PROMPTS, None, fitted, backend="scripted")
-    stage = MllmStage(replace(shipped_bundle(), policy=LOUD), dialogue, "memory://")
-    stage._store = store = BreakableStore()
+    stage = MllmStage(replace(shipped_bundle(), policy=LOUD), dialogue, MEMORY)
+    store = BreakableStore()
+    use_store(stage, store)
     store.put("acme", hashlib.sha256(png()).hexdigest(), png())
-    uri, sha256 = store.put_evidence(PANEL_PNG, ".png")
+    uri, sha256 = store.put_evidence("acme", PANEL_PNG, ".png")
     panel = EvidenceRef(kind="spectral_panel", uri=uri, sha256=sha256)
     (outcome,) = stage.process([plain_item(tenant="acme", value=anomalous(score, score, data=png(), panel=panel))])
     assert isinstance(outcome, Emit)
     decision = outcome.outputs[0].record
     assert isinstance(decision, Decision)
-    last = decision.evidence[-1]
+    last = decision.evidence[-2]  # the very last is the manifest
     return decision, json.loads(store.get_evidence(last.uri, last.sha256))
 
 
@@ -173,7 +174,7 @@ def test_no_fuzzed_answer_blocks_or_passes_outside_the_bound(
     if hypothesis is None:
         assert decision.outcome is Outcome.ESCALATE
         assert decision.reasons[0].code.value == trace["failure"]
-    assert 2 <= len(decision.evidence) <= 5
+    assert 3 <= len(decision.evidence) <= 6
     assert len(trace["turns"]) <= 3
 
 

@@ -39,7 +39,7 @@ def anomalous(media_id: str, store: ContentStore, original: bytes, panel_png: by
     """Original and panel in the store, both pixel stages at `score`."""
     facts = decode_image(original, DecodeLimits()).facts
     store.put(TENANT, facts.sha256, original)
-    uri, sha256 = store.put_evidence(panel_png, ".png")
+    uri, sha256 = store.put_evidence(TENANT, panel_png, ".png")
     panel = EvidenceRef(kind="spectral_panel", uri=uri, sha256=sha256)
     return AnomalousMedia(
         admission=admission(media_id, facts.sha256),

@@ -127,6 +127,7 @@ class Bench:
         self.source = MemorySource(self.broker)
         self.ledger = MemoryLedger(self.broker)
         self.fallbacks: list[tuple[str, GiveUpCause, str]] = []
+        self.fallback_script: deque[Outcome] = deque()
         lanes = self.lanes or (
             Lane("main", (Topic.INGEST.value,), 8, 64),
             *(Lane(t.value, (t.value,), 2, 16, delayed=True) for t in RETRY_DELAYS_S),
@@ -157,6 +158,8 @@ class Bench:
 
     def _fall_back(self, item: Item[MediaReference], cause: GiveUpCause, detail: str) -> Outcome:
         self.fallbacks.append((item.media_id, cause, detail))
+        if self.fallback_script:
+            return self.fallback_script.popleft()
         return Emit((Output(Topic.ESCALATE, f"{item.tenant}/{item.media_id}", item.value),))
 
     def publish(self, *media_ids: str, partition: int = 0, tenant: str = "default") -> None:

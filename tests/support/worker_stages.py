@@ -22,6 +22,8 @@ from pipeline.media.content_store import ContentStore
 from pipeline.media.decode import DecodedImage
 from pipeline.media.errors import StoreUnavailable
 from pipeline.media.fetch import Fetched
+from pipeline.media.objects import Objects, Versioned
+from pipeline.media.store_settings import StoreSettings
 from pipeline.streaming.stage import Emit, Item, Outcome
 from schemas.decision import Decision
 from schemas.decision import Outcome as Verdict
@@ -39,6 +41,7 @@ from workers.verdicts import Verdicts
 
 DATA = b"original bytes"
 PANEL_PNG = b"\x89PNG\r\n\x1a\n panel"
+MEMORY = StoreSettings(url="memory://")
 
 
 POLICY = Policy(version="test")
@@ -65,24 +68,52 @@ def given(what: Any) -> Any:
     return what
 
 
+class BreakableObjects(Objects):
+    """Objects in memory that can be down."""
+
+    down = False
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._check()
+        return super().create(key, data)
+
+    def replace(self, key: str, data: bytes) -> None:
+        self._check()
+        super().replace(key, data)
+
+    def read_versioned(self, key: str) -> Versioned:
+        self._check()
+        return super().read_versioned(key)
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable("disk full")
+
+
 class BreakableStore(ContentStore):
     """A store in memory that can be down."""
 
     def __init__(self) -> None:
         super().__init__("memory://")
-        self.down = False
+        self.objects: BreakableObjects = BreakableObjects("memory://")
 
-    def _create(self, key: str, blob: bytes) -> None:
-        self._check()
-        super()._create(key, blob)
+    @property
+    def down(self) -> bool:
+        return self.objects.down
 
-    def _read(self, key: str) -> bytes:
-        self._check()
-        return super()._read(key)
+    @down.setter
+    def down(self, down: bool) -> None:
+        self.objects.down = down
 
-    def _check(self) -> None:
-        if self.down:
-            raise StoreUnavailable("disk full")
+    def names(self) -> list[str]:
+        """Of everything that is kept."""
+        return sorted(found.key for found in self.list_objects(""))
+
+
+def use_store(stage: Any, store: ContentStore) -> None:
+    """Put another store into a stage."""
+    stage._store = store
+    stage._verdicts = replace(stage._verdicts, store=store)
 
 
 class FakeFetcher:
@@ -137,13 +168,13 @@ class FakedClassifier:
     """A ClassifierStage and its fakes."""
 
     def __init__(self, **settings: Any) -> None:
-        self.stage = ClassifierStage(shipped_bundle(), ClassifierSettings.model_validate(settings), "memory://")
+        self.stage = ClassifierStage(shipped_bundle(), ClassifierSettings.model_validate(settings), MEMORY)
         self.fetcher, self.sandbox, self.classifier = FakeFetcher(), FakeSandbox(), FakeClassifier()
         self.store = BreakableStore()
         self.stage._fetcher = self.fetcher  # type: ignore[assignment]  # a fake at the seam, as below
         self.stage._sandbox = self.sandbox  # type: ignore[assignment]
         self.stage._classifier = self.classifier  # type: ignore[assignment]
-        self.stage._store = self.store
+        use_store(self.stage, self.store)
 
     def process(self, item: Item[MediaReference]) -> Outcome:
         (outcome,) = self.stage.process([item])
@@ -179,10 +210,10 @@ class FakedSpectral:
     """A SpectralStage and its fakes; `png()` is in the store. The test replaces `render_panel`."""
 
     def __init__(self, policy: Policy = POLICY) -> None:
-        self.stage = SpectralStage(None, SpectralSettings(processes=1), "memory://")
+        self.stage = SpectralStage(None, SpectralSettings(processes=1), MEMORY)
         self.stage._bundle = replace(shipped_bundle(), policy=policy)
-        self.stage._verdicts = Verdicts(StageName.SPECTRAL, policy)
         self.store, self.analyser = BreakableStore(), FakeAnalyser()
+        self.stage._verdicts = Verdicts(StageName.SPECTRAL, policy, self.store)
         self.stage._store = self.store
         self.stage._analyser = self.analyser  # type: ignore[assignment]  # a fake at the seam
         self.sha256 = hashlib.sha256(png()).hexdigest()
@@ -235,10 +266,10 @@ class FakedMllm:
     def __init__(self, policy: Policy = POLICY, max_wait_s: float = math.inf, max_age_s: float = math.inf) -> None:
         self.verifier, self.store = FakeVerifier(), BreakableStore()
         bundle = replace(shipped_bundle(), policy=policy)
-        self.stage = MllmStage(bundle, self.verifier, "memory://", max_wait_s=max_wait_s, max_age_s=max_age_s)
-        self.stage._store = self.store
+        self.stage = MllmStage(bundle, self.verifier, MEMORY, max_wait_s=max_wait_s, max_age_s=max_age_s)
+        use_store(self.stage, self.store)
         self.store.put("acme", hashlib.sha256(DATA).hexdigest(), DATA)
-        self.panel_uri, self.panel_sha256 = self.store.put_evidence(PANEL_PNG, ".png")
+        self.panel_uri, self.panel_sha256 = self.store.put_evidence("acme", PANEL_PNG, ".png")
 
     def process(self, item: Item[Any]) -> Outcome:
         (outcome,) = self.stage.process([item])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.evidence.manifest import read_manifest
 from pipeline.media.errors import FetchDeferred, FetchRejected, MediaError
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item, Reject
 from schemas.deadletter import RejectCode
@@ -108,11 +109,14 @@ def test_an_absent_origin_defers_the_item_alone(faked: FakedClassifier) -> None:
     assert faked.fetcher.attempts == [3], "the later tries have the longer time cap"
 
 
-def test_what_is_known_to_be_too_large_is_escalated_without_evidence(faked: FakedClassifier) -> None:
+def test_what_is_known_to_be_too_large_is_escalated_without_content(faked: FakedClassifier) -> None:
     faked.fetcher.gives = MediaError(ReasonCode.MEDIA_TOO_LARGE, "100 MB")
     decision = decided(faked.process(item()), Outcome.ESCALATE)
     assert (decision.reasons[0].code, decision.reasons[0].detail) == (ReasonCode.MEDIA_TOO_LARGE, "100 MB")
-    assert decision.evidence == ()
+    assert [kept.kind for kept in decision.evidence] == ["manifest"]
+    manifest = read_manifest(decision, faked.store)
+    assert manifest is not None
+    assert manifest.content is None
 
 
 @pytest.mark.parametrize("code", MEDIA_CODES)
@@ -120,10 +124,14 @@ def test_what_cannot_be_analysed_is_escalated_with_the_original(code: ReasonCode
     faked.sandbox.gives = MediaError(code, "why")
     decision = decided(faked.process(item()), Outcome.ESCALATE)
     assert decision.reasons[0].code is code
-    (original,) = decision.evidence
+    original, _ = decision.evidence
     assert (original.kind, original.sha256) == ("original", SHA256)
     assert faked.store.get_uri(original.uri) == DATA
     assert len(decision.timings) == 1
+    manifest = read_manifest(decision, faked.store)
+    assert manifest is not None
+    assert manifest.content is not None
+    assert (manifest.content.uri, manifest.content.sha256) == (original.uri, SHA256)
 
 
 @pytest.mark.parametrize("error", [None, MediaError(ReasonCode.MEDIA_TRUNCATED, "x")], ids=["suspect", "unreadable"])
@@ -137,6 +145,34 @@ def test_real_media_need_no_store(faked: FakedClassifier) -> None:
     faked.store.down = True
     faked.classifier.gives = 0.1
     decided(faked.process(item()), Outcome.PASS)
+
+
+def test_a_first_pass_writes_no_object(faked: FakedClassifier) -> None:
+    faked.classifier.gives = 0.1
+    assert decided(faked.process(item()), Outcome.PASS).evidence == ()
+    assert faked.store.names() == []
+
+
+@pytest.mark.parametrize("error", [MediaError(ReasonCode.MEDIA_TOO_LARGE, "100 MB"), None], ids=["too_large", "late"])
+def test_no_decision_without_its_manifest_and_one_once_the_store_is_back(
+    error: Exception | None, faked: FakedClassifier
+) -> None:
+    given = item() if error else item(expires_at=PAST)
+    faked.fetcher.gives = error or faked.fetcher.gives
+    faked.store.down = True
+    assert faked.process(given) == Defer(DeferScope.DEPENDENCY, "content store: disk full")
+    faked.store.down = False
+    assert [kept.kind for kept in decided(faked.process(given), Outcome.ESCALATE).evidence] == ["manifest"]
+
+
+def test_after_an_outage_the_store_is_asked_before_the_origin(faked: FakedClassifier) -> None:
+    faked.fetcher.gives = MediaError(ReasonCode.MEDIA_TOO_LARGE, "100 MB")
+    faked.store.down = True
+    faked.process(item())
+    faked.process(item())
+    assert faked.fetcher.attempts == [1], "nothing is fetched only to be thrown away"
+    faked.store.down = False
+    decided(faked.process(item()), Outcome.ESCALATE)
 
 
 @pytest.mark.parametrize(("declared", "used"), [("image/png", "image/png"), (None, "image/jpeg")])

@@ -43,10 +43,10 @@ def test_empty_content_is_content(store: ContentStore) -> None:
 
 
 def test_evidence_comes_back_and_lies_without_an_envelope(local: ContentStore, directory: Path) -> None:
-    uri, sha256 = local.put_evidence(b"\x89PNG panel", ".png")
+    uri, sha256 = local.put_evidence("acme", b"\x89PNG panel", ".png")
     assert sha256 == hashlib.sha256(b"\x89PNG panel").hexdigest()
     assert local.get_uri(uri) == local.get_evidence(uri, sha256) == b"\x89PNG panel"
-    assert (directory / "evidence" / f"{sha256}.png").read_bytes() == b"\x89PNG panel"
+    assert (directory / "evidence" / "acme" / f"{sha256}.png").read_bytes() == b"\x89PNG panel"
 
 
 def test_tenants_do_not_see_each_other(store: ContentStore) -> None:
@@ -57,7 +57,7 @@ def test_tenants_do_not_see_each_other(store: ContentStore) -> None:
 
 def test_putting_twice_is_fine(store: ContentStore) -> None:
     assert store.put("acme", SHA256, DATA) == store.put("acme", SHA256, DATA)
-    assert store.put_evidence(DATA, "") == store.put_evidence(DATA, "")
+    assert store.put_evidence("acme", DATA, "") == store.put_evidence("acme", DATA, "")
 
 
 def test_a_foreign_uri_is_refused(store: ContentStore) -> None:
@@ -81,7 +81,7 @@ def test_a_wrong_digest_is_refused_before_anything_is_kept(store: ContentStore) 
 
 def test_a_malformed_suffix_is_refused(store: ContentStore) -> None:
     with pytest.raises(ValueError, match="suffix"):
-        store.put_evidence(DATA, "/../x")
+        store.put_evidence("acme", DATA, "/../x")
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_any_damage_is_seen(local: ContentStore, directory: Path, damage: object
 
 
 def test_damaged_evidence_is_seen(local: ContentStore, directory: Path) -> None:
-    uri, sha256 = local.put_evidence(DATA, ".png")
-    (directory / "evidence" / f"{sha256}.png").write_bytes(b"forged")
+    uri, sha256 = local.put_evidence("acme", DATA, ".png")
+    (directory / "evidence" / "acme" / f"{sha256}.png").write_bytes(b"forged")
     with pytest.raises(ContentCorrupt):
         local.get_uri(uri)
 
 
 def test_evidence_of_another_digest_than_the_record_says_is_seen(store: ContentStore) -> None:
-    uri, _ = store.put_evidence(DATA, ".png")
+    uri, _ = store.put_evidence("acme", DATA, ".png")
     with pytest.raises(ContentCorrupt):
         store.get_evidence(uri, "0" * 64)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,13 @@ def test_a_small_original_keeps_its_pixels_and_the_panel_its_bytes() -> None:
     assert np.array_equal(np.asarray(opened(shown.original)), np.asarray(picture()))
     assert shown.panel == request.panel_png
     assert shown.pngs == (shown.original, shown.panel)
+
+
+def test_a_panels_digest_that_was_checked_already_is_not_taken_again() -> None:
+    request = verify_request()
+    taken = hashlib.sha256(request.panel_png).hexdigest()
+    assert pictures(request).sent()[1].sha256 == taken
+    assert pictures(replace(request, panel_sha256="1" * 64)).sent()[1].sha256 == "1" * 64
 
 
 @pytest.mark.parametrize(("width", "height"), [(2048, 512), (512, 2048), (1025, 1025)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.detection.mllm.backends.base import VerifyResult
 from pipeline.detection.mllm.chat import ServerUnavailable
 from pipeline.detection.mllm.trace import Trace, Turn
 from pipeline.detection.policy import Fusion, Policy
+from pipeline.evidence.manifest import read_manifest
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item
 from schemas.decision import Outcome, ReasonCode, Risk
 from schemas.forensics import Hypothesis
@@ -62,6 +64,7 @@ def test_the_verifier_sees_both_pictures_and_all_that_was_measured(faked: FakedM
     faked.process(item(faked))
     (request,) = faked.verifier.requests
     assert (request.original, request.panel_png) == (DATA, PANEL_PNG)
+    assert request.panel_sha256 == hashlib.sha256(PANEL_PNG).hexdigest()
     assert request.original_content_type == "image/png"
     assert (request.width, request.height, request.stratum) == (64, 48, "png")
     assert [s.stage for s in request.scores] == [StageName.CLASSIFIER, StageName.SPECTRAL]
@@ -75,7 +78,7 @@ def test_scores_and_verdict_that_agree_block(hypothesis: Hypothesis, faked: Fake
     assert decision.reasons[1].detail == "peaks at 1/8"
     assert decision.scores[-1].stage is StageName.MLLM
     assert decision.scores[-1].score == 0.9
-    assert [e.kind for e in decision.evidence] == ["spectral_panel"]
+    assert [e.kind for e in decision.evidence] == ["spectral_panel", "manifest"]
 
 
 def test_low_scores_and_an_authentic_verdict_clear(faked: FakedMllm) -> None:
@@ -117,7 +120,7 @@ def test_every_failure_of_the_model_escalates_with_its_code(code: ReasonCode, fa
 def test_each_answer_and_the_trace_are_kept_under_their_own_digests(faked: FakedMllm) -> None:
     faked.verifier.gives = says(Hypothesis.GAN, trace=traced("I see peaks", '{"hypothesis": "gan"}'))
     decision = decided(faked.process(item(faked)), Outcome.BLOCK)
-    _, reason, report, trace = decision.evidence
+    _, reason, report, trace, _ = decision.evidence
     assert [e.kind for e in (reason, report, trace)] == ["mllm_reason", "mllm_report", "mllm_trace"]
     assert faked.store.get_evidence(reason.uri, reason.sha256) == b"I see peaks"
     assert faked.store.get_evidence(report.uri, report.sha256) == b'{"hypothesis": "gan"}'
@@ -133,7 +136,23 @@ def test_a_failures_trace_is_kept_too(faked: FakedMllm) -> None:
         failure=ReasonCode.MLLM_REFUSED, model="fake-mllm", trace=traced("I see", "I will not"), duration_s=0.5
     )
     decision = decided(faked.process(item(faked)), Outcome.ESCALATE)
-    assert [e.kind for e in decision.evidence] == ["spectral_panel", "mllm_reason", "mllm_report", "mllm_trace"]
+    kinds = ["spectral_panel", "mllm_reason", "mllm_report", "mllm_trace", "manifest"]
+    assert [e.kind for e in decision.evidence] == kinds
+
+
+def test_the_manifest_holds_what_the_verdict_rests_on(faked: FakedMllm) -> None:
+    faked.verifier.gives = says(Hypothesis.GAN, trace=traced("I see peaks", "{}"))
+    decision = decided(faked.process(item(faked)), Outcome.BLOCK)
+    manifest = read_manifest(decision, faked.store)
+    assert manifest is not None
+    assert manifest.evidence == decision.evidence[:-1], "panel and trace, by digest"
+    assert manifest.content is not None
+    assert faked.store.get_uri(manifest.content.uri) == DATA
+    assert manifest.spectral is not None
+    assert manifest.spectral.features == item(faked).value.spectral.top_features
+    assert manifest.versions.models == {score.stage: score.model for score in decision.scores}
+    assert manifest.versions.dialogue == traced("", "").dialogue_sha256
+    assert (manifest.outcome, manifest.thresholds) == (decision.outcome, decision.thresholds)
 
 
 def test_no_decision_without_its_trace(faked: FakedMllm) -> None:
@@ -143,6 +162,14 @@ def test_no_decision_without_its_trace(faked: FakedMllm) -> None:
 
     faked.verifier.verify = answer_and_lose_the_disk  # type: ignore[method-assign]  # a fake at the seam
     assert faked.process(item(faked)) == Defer(DeferScope.DEPENDENCY, "content store: disk full")
+
+
+def test_no_decision_without_its_manifest_and_one_once_the_store_is_back(faked: FakedMllm) -> None:
+    expired = item(faked, expires_at=PAST)
+    faked.store.down = True
+    assert faked.process(expired) == Defer(DeferScope.DEPENDENCY, "content store: disk full")
+    faked.store.down = False
+    assert decided(faked.process(expired), Outcome.ESCALATE).reasons[0].code is ReasonCode.EXPIRED
 
 
 LISTENING = Policy(version="test", fusion=Fusion(mllm_weight=1.0))
@@ -205,7 +232,7 @@ def test_an_original_that_is_gone_is_escalated(faked: FakedMllm) -> None:
 
 
 def test_a_panel_that_was_changed_is_escalated(faked: FakedMllm) -> None:
-    obstore.put(faked.store._store, f"evidence/{faked.panel_sha256}.png", b"\x89PNG\r\n\x1a\n another")
+    obstore.put(faked.store.objects.raw, f"evidence/acme/{faked.panel_sha256}.png", b"\x89PNG\r\n\x1a\n another")
     decision = decided(faked.process(item(faked)), Outcome.ESCALATE)
     assert decision.reasons[0].code is ReasonCode.CONTENT_MISSING
     assert faked.verifier.requests == []
@@ -231,4 +258,4 @@ def test_the_fallback_names_what_was_missing(
     decision = decided(faked.stage.fallback(item(faked), cause, detail), Outcome.ESCALATE)
     assert decision.reasons[0].code is code
     assert decision.stage_exited is StageName.MLLM
-    assert [e.kind for e in decision.evidence] == ["spectral_panel"]
+    assert [e.kind for e in decision.evidence] == ["spectral_panel", "manifest"]

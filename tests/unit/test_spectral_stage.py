@@ -8,14 +8,17 @@ import obstore
 import pytest
 
 from pipeline.detection.policy import DEFAULT_THRESHOLDS, Fusion, FusionWeights, Policy
-from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item
-from schemas.decision import Mode, Outcome, ReasonCode, Risk
+from pipeline.detection.spectral.analyser import SpectralAnalysis
+from pipeline.evidence.manifest import read_manifest, with_manifest
+from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Item
+from schemas.decision import Decision, Mode, Outcome, ReasonCode, Risk
 from schemas.media import AnomalousMedia, SuspectMedia
 from schemas.topics import Topic
 from schemas.types import Priority, StageName
 from tests.support.cases import PAST, suspect
 from tests.support.entries import item as plain_item
 from tests.support.worker_stages import (
+    MEMORY,
     PANEL_PNG,
     FakedSpectral,
     analysis,
@@ -24,6 +27,7 @@ from tests.support.worker_stages import (
     png,
     shipped_bundle,
 )
+from workers import verdicts
 from workers.spectral import stage as spectral_stage
 from workers.spectral.stage import SpectralFallback
 
@@ -53,7 +57,11 @@ def test_below_t2_is_low_risk_and_needs_no_panel(faked: FakedSpectral) -> None:
     decision = decided(faked.process(item(0.5)), Outcome.PASS)
     assert decision.risk is Risk.LOW_RISK
     assert decision.reasons[0].code is ReasonCode.ANOMALY_BELOW_T2
-    assert decision.evidence == ()
+    assert [e.kind for e in decision.evidence] == ["manifest"]
+    manifest = read_manifest(decision, faked.store)
+    assert manifest is not None
+    assert manifest.spectral is not None
+    assert [feature.name for feature in manifest.spectral.features] == [f"f{i}" for i in range(8)]
     assert decision.final_score == 0.5499
     assert decision.reasons[0].detail == "spectral 0.550 < T2 0.55"
     assert [s.stage for s in decision.scores] == [StageName.CLASSIFIER, StageName.SPECTRAL]
@@ -120,13 +128,13 @@ def test_what_the_stage_cannot_judge_is_escalated_with_the_panel(faked: FakedSpe
     decision = decided(faked.process(item(0.4)), Outcome.ESCALATE)
     reason = decision.reasons[0]
     assert (reason.code, reason.detail) == (ReasonCode.SPECTRAL_NOT_APPLICABLE, "a flat image has no spectrum")
-    assert [e.kind for e in decision.evidence] == ["spectral_panel"]
+    assert [e.kind for e in decision.evidence] == ["spectral_panel", "manifest"]
     assert decision.final_score == 0.4, "what the classifier said, unchanged"
     assert decision.scores[-1].score is None
 
 
 def test_what_has_expired_is_escalated_unread(faked: FakedSpectral) -> None:
-    faked.store.down = True
+    obstore.delete(faked.store.objects.raw, f"content/acme/{faked.sha256}")
     decision = decided(faked.process(item(expires_at=PAST)), Outcome.ESCALATE)
     assert decision.reasons[0].code is ReasonCode.EXPIRED
 
@@ -138,7 +146,7 @@ def test_content_that_is_gone_is_escalated(faked: FakedSpectral) -> None:
 
 
 def test_content_that_was_changed_is_escalated(faked: FakedSpectral) -> None:
-    obstore.put(faked.store._store, f"content/acme/{faked.sha256}", b"something else")
+    obstore.put(faked.store.objects.raw, f"content/acme/{faked.sha256}", b"something else")
     decision = decided(faked.process(item()), Outcome.ESCALATE)
     assert decision.reasons[0].code is ReasonCode.CONTENT_MISSING
 
@@ -146,6 +154,23 @@ def test_content_that_was_changed_is_escalated(faked: FakedSpectral) -> None:
 def test_without_the_store_nothing_moves(faked: FakedSpectral) -> None:
     faked.store.down = True
     assert faked.process(item()) == Defer(DeferScope.DEPENDENCY, "content store: disk full")
+
+
+@pytest.mark.parametrize("found", [analysis(0.1), analysis(None, "flat")], ids=["low_risk", "no_spectrum"])
+def test_no_decision_without_its_manifest(
+    found: SpectralAnalysis, faked: FakedSpectral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_the_disk(*what: object) -> Decision:
+        faked.store.down = True
+        return with_manifest(*what)  # type: ignore[arg-type]  # as it was called
+
+    faked.analyser.gives = found
+    monkeypatch.setattr(verdicts, "with_manifest", fill_the_disk)
+    assert faked.process(item(0.5)) == Defer(DeferScope.DEPENDENCY, "content store: disk full")
+    monkeypatch.undo()
+    faked.store.down = False
+    monkeypatch.setattr(spectral_stage, "render_panel", lambda image, analysis: PANEL_PNG)
+    assert isinstance(faked.process(item(0.5)), Emit)
 
 
 def test_a_panel_that_cannot_be_kept_defers_too(faked: FakedSpectral, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +198,7 @@ def test_a_suspect_without_a_classifier_score_is_judged_by_the_spectrum(faked: F
 
 @pytest.mark.parametrize("cause", GiveUpCause)
 def test_the_fallback_escalates_with_what_the_classifier_measured(cause: GiveUpCause) -> None:
-    decision = decided(SpectralFallback(shipped_bundle())(item(), cause, "why"), Outcome.ESCALATE)
+    decision = decided(SpectralFallback(shipped_bundle(), MEMORY)(item(), cause, "why"), Outcome.ESCALATE)
     assert decision.reasons[0].code is ReasonCode(cause.value)
     assert decision.stage_exited is StageName.SPECTRAL
     assert decision.scores == item().value.scores

@@ -8,16 +8,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.detection.policy import Policy
+from pipeline.evidence.manifest import read_manifest
+from pipeline.streaming.stage import Defer, DeferScope
 from schemas.decision import Outcome, Reason, ReasonCode, Risk
 from schemas.media import StageTiming
 from schemas.types import StageName
 from tests.support.cases import admission, facts, score
 from tests.support.entries import item
-from tests.support.worker_stages import decided
+from tests.support.worker_stages import BreakableStore, decided
 from workers.verdicts import CaseFile, Stopwatch, Verdicts, expired, reason
 
 POLICY = Policy(version="p7")
-VERDICTS = Verdicts(StageName.SPECTRAL, POLICY)
+DOWN = Defer(DeferScope.DEPENDENCY, "content store: disk full")
+VERDICTS = Verdicts(StageName.SPECTRAL, POLICY, BreakableStore())
 CASE = CaseFile(
     admission(),
     facts(),
@@ -48,6 +51,48 @@ def test_a_release_says_how(risk: Risk) -> None:
 def test_each_outcome_goes_to_its_own_topic(outcome: Outcome) -> None:
     decision = decided(VERDICTS.decided(CASE, outcome, [reason(ReasonCode.UNCERTAIN)]), outcome)
     assert decision.risk is (Risk.CLEARED if outcome is Outcome.PASS else None)
+
+
+def test_every_decision_but_a_first_pass_is_stored_with_its_manifest() -> None:
+    store = BreakableStore()
+    verdicts = Verdicts(StageName.CLASSIFIER, POLICY, store)
+    first = decided(verdicts.released(CASE, Risk.RELEASED, ReasonCode.SCORE_BELOW_T1, "why"), Outcome.PASS)
+    assert (first.evidence, store.names()) == ((), [])
+    for made, outcome in (
+        (verdicts.released(CASE, Risk.LOW_RISK, ReasonCode.ANOMALY_BELOW_T2, "why"), Outcome.PASS),
+        (verdicts.decided(CASE, Outcome.BLOCK, [reason(ReasonCode.SYNTHETIC_CONFIRMED)]), Outcome.BLOCK),
+        (verdicts.escalated(CASE, [reason(ReasonCode.EXPIRED)]), Outcome.ESCALATE),
+        (verdicts.given_up(CASE, [reason(ReasonCode.ANALYSIS_CRASH)]), Outcome.ESCALATE),
+    ):
+        manifest = read_manifest(decided(made, outcome), store)
+        assert manifest is not None
+        assert manifest.outcome is outcome
+
+
+def test_without_a_store_there_is_no_decision() -> None:
+    store = BreakableStore()
+    verdicts = Verdicts(StageName.CLASSIFIER, POLICY, store)
+    store.down = True
+    assert verdicts.escalated(CASE, [reason(ReasonCode.EXPIRED)]) == DOWN
+    store.down = False
+    decided(verdicts.escalated(CASE, [reason(ReasonCode.EXPIRED)]), Outcome.ESCALATE)
+
+
+def test_giving_up_does_not_ask_a_store_that_failed_a_moment_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fallback runs in the thread that polls the broker: one time-out, not one for each item."""
+    store, now_s = BreakableStore(), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    verdicts = Verdicts(StageName.CLASSIFIER, POLICY, store)
+    why = [reason(ReasonCode.DEPENDENCY_UNAVAILABLE)]
+    store.down = True
+    assert verdicts.given_up(CASE, why) == DOWN
+    store.down = False
+    second = verdicts.given_up(CASE, why)
+    assert isinstance(second, Defer)
+    assert "a moment ago" in second.cause
+    assert store.names() == []
+    now_s[0] += 10.0
+    decided(verdicts.given_up(CASE, why), Outcome.ESCALATE)
 
 
 def test_an_escalation_needs_a_reason() -> None:

@@ -13,12 +13,14 @@ from functools import partial
 from pipeline.detection.bundle import Bundle
 from pipeline.detection.classifier.classifier import Classifier
 from pipeline.detection.classifier.preprocess import CropSpec, Pixels, crops
+from pipeline.evidence.manifest import ORIGINAL
 from pipeline.guarded_process import Limits
-from pipeline.media.content_store import ContentStore
+from pipeline.media.content_store import open_store
 from pipeline.media.decode import DecodeLimits, decode_image
 from pipeline.media.errors import FetchDeferred, FetchRejected, HostBusy, MediaError, StoreUnavailable
 from pipeline.media.fetch import Fetched, Fetcher
 from pipeline.media.sandbox import DecodeSandbox
+from pipeline.media.store_settings import StoreSettings
 from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Item, Outcome, Output, Reject
 from schemas.deadletter import RejectCode
 from schemas.decision import ReasonCode, Risk
@@ -43,12 +45,12 @@ class Decoded:
 class ClassifierStage:
     """See Stage. Thread-safe."""
 
-    def __init__(self, bundle: Bundle, settings: ClassifierSettings, store_url: str) -> None:
-        """Opens nothing."""
+    def __init__(self, bundle: Bundle, settings: ClassifierSettings, store: StoreSettings) -> None:
+        """Opens the store and nothing else; raises what `open_store` does."""
         self._bundle = bundle
         self._settings = settings
-        self._verdicts = Verdicts(STAGE, bundle.policy)
-        self._store = ContentStore(store_url)
+        self._store = open_store(store)
+        self._verdicts = Verdicts(STAGE, bundle.policy, self._store)
         self._store_failed = False
         self._fetcher = Fetcher(settings.fetch)
         self._classifier = Classifier(bundle, settings.backend, settings.batching)
@@ -79,11 +81,16 @@ class ClassifierStage:
     def fallback(self, item: Item[MediaReference], cause: GiveUpCause, detail: str) -> Outcome:
         """See Fallback."""
         case = CaseFile(admit(item, None, self._bundle, self._settings))
-        return self._verdicts.escalated(case, [reason(ReasonCode(cause.value), detail)])
+        return self._verdicts.given_up(case, [reason(ReasonCode(cause.value), detail)])
 
     def _admit(self, item: Item[MediaReference]) -> Outcome:
         refused = refused_tenant(item, self._settings)
-        return Reject(RejectCode.TENANT_REFUSED, refused) if refused else self._one(item)
+        if refused:
+            return Reject(RejectCode.TENANT_REFUSED, refused)
+        outcome = self._one(item)
+        if isinstance(outcome, Defer) and outcome.scope is DeferScope.DEPENDENCY:
+            self._store_failed = True
+        return outcome
 
     def _one(self, item: Item[MediaReference]) -> Outcome:
         watch = Stopwatch(STAGE, item)
@@ -110,13 +117,12 @@ class ClassifierStage:
         try:
             return self._analyse(item, fetched, watch)
         except StoreUnavailable as error:
-            self._store_failed = True
             return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
 
     def _require_store(self) -> None:
         """After a failure, ask the store before the producer's origin: nothing is fetched only to be thrown away."""
         if self._store_failed:
-            self._store.put_evidence(b"mediasieve asks whether the store is there", ".txt")
+            self._store.probe()
             self._store_failed = False
 
     def _analyse(self, item: Item[MediaReference], fetched: Fetched, watch: Stopwatch) -> Outcome:
@@ -145,7 +151,7 @@ class ClassifierStage:
     def _keep(self, tenant: str, fetched: Fetched) -> EvidenceRef:
         """The original bytes, for the later stages and for people, before anything is committed."""
         uri = self._store.put(tenant, fetched.sha256, fetched.data)
-        return EvidenceRef(kind="original", uri=uri, sha256=fetched.sha256)
+        return EvidenceRef(kind=ORIGINAL, uri=uri, sha256=fetched.sha256)
 
 
 def _make_decoder(limits: DecodeLimits, spec: CropSpec) -> _Decoder:

@@ -12,8 +12,10 @@ from pipeline.detection.mllm.backends.base import Verifier, VerifyRequest, Verif
 from pipeline.detection.mllm.chat import ServerUnavailable
 from pipeline.detection.mllm.trace import Trace
 from pipeline.detection.policy import codec_of
-from pipeline.media.content_store import ContentStore
+from pipeline.evidence.manifest import SpectralGrounds
+from pipeline.media.content_store import open_store
 from pipeline.media.errors import ContentCorrupt, ContentMissing, StoreUnavailable
+from pipeline.media.store_settings import StoreSettings
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item, Outcome
 from schemas.decision import ReasonCode
 from schemas.media import AnomalousMedia, EvidenceRef, StageScore
@@ -32,18 +34,21 @@ class MllmStage:
         self,
         bundle: Bundle,
         verifier: Verifier,
-        store_url: str,
+        store: StoreSettings,
         *,
         max_wait_s: float = math.inf,
         max_age_s: float = math.inf,
     ) -> None:
-        """Opens nothing. `max_wait_s`: see `shedding.shed`; `max_age_s`: see `shedding.too_old`."""
+        """Opens the store and nothing else; raises what `open_store` does.
+
+        `max_wait_s`: see `shedding.shed`; `max_age_s`: see `shedding.too_old`.
+        """
         self._bundle = bundle
         self._max_wait_s = max_wait_s
         self._max_age_s = max_age_s
         self._verifier = verifier
-        self._store = ContentStore(store_url)
-        self._verdicts = Verdicts(STAGE, bundle.policy)
+        self._store = open_store(store)
+        self._verdicts = Verdicts(STAGE, bundle.policy, self._store)
 
     def open(self) -> None:
         """See Stage."""
@@ -60,7 +65,7 @@ class MllmStage:
     def fallback(self, item: Item[AnomalousMedia], cause: GiveUpCause, detail: str) -> Outcome:
         """See Fallback."""
         code = gave_up(detail) or ReasonCode(cause.value)
-        return self._verdicts.escalated(_case(item.value), [reason(code, detail)])
+        return self._verdicts.given_up(_case(item.value), [reason(code, detail)])
 
     def _one(self, item: Item[AnomalousMedia]) -> Outcome:
         media = item.value
@@ -93,6 +98,7 @@ class MllmStage:
             scores=media.scores,
             width=media.facts.width,
             height=media.facts.height,
+            panel_sha256=panel.sha256,
         )
 
     def _conclude(self, media: AnomalousMedia, result: VerifyResult, watch: Stopwatch) -> Outcome:
@@ -106,7 +112,7 @@ class MllmStage:
             model=result.model[:128],
             note=result.opinion.note if result.opinion else result.failure,
         )
-        kept = self._keep_trace(result.trace) if result.trace else ()
+        kept = self._keep_trace(media.admission.tenant, result.trace) if result.trace else ()
         base = _case(media)
         case = CaseFile(
             base.admission,
@@ -115,22 +121,30 @@ class MllmStage:
             (*base.timings, watch.stop()),
             (*base.evidence, *kept),
             conclusion.final,
+            base.spectral,
+            result.trace.dialogue_sha256 if result.trace else None,
         )
         return self._verdicts.decided(case, conclusion.outcome, conclusion.reasons)
 
-    def _keep_trace(self, trace: Trace) -> tuple[EvidenceRef, ...]:
+    def _keep_trace(self, tenant: str, trace: Trace) -> tuple[EvidenceRef, ...]:
         """Each raw answer and the manifest under their own digests, for whoever questions the verdict.
 
         Stored before the decision is even made, so no decision names what is not there.
         """
-        answers = [self._keep(f"mllm_{turn.name}", turn.raw_bytes, ".txt") for turn in trace.turns]
+        answers = [self._keep(tenant, f"mllm_{turn.name}", turn.raw_bytes, ".txt") for turn in trace.turns]
         manifest = orjson.dumps(trace.manifest([answer.uri for answer in answers]))
-        return (*answers, self._keep("mllm_trace", manifest, ".json"))
+        return (*answers, self._keep(tenant, "mllm_trace", manifest, ".json"))
 
-    def _keep(self, kind: str, data: bytes, suffix: str) -> EvidenceRef:
-        uri, sha256 = self._store.put_evidence(data, suffix)
+    def _keep(self, tenant: str, kind: str, data: bytes, suffix: str) -> EvidenceRef:
+        uri, sha256 = self._store.put_evidence(tenant, data, suffix)
         return EvidenceRef(kind=kind, uri=uri, sha256=sha256)
 
 
 def _case(media: AnomalousMedia) -> CaseFile:
-    return CaseFile(media.admission, media.facts, media.scores, media.timings, evidence=(media.spectral.panel,))
+    found = media.spectral
+    grounds = SpectralGrounds(
+        score=found.score, p_value=found.p_value, stratum=found.stratum, features=found.top_features
+    )
+    return CaseFile(
+        media.admission, media.facts, media.scores, media.timings, evidence=(found.panel,), spectral=grounds
+    )

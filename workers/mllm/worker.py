@@ -59,7 +59,7 @@ def build(fleet: FleetSettings, settings: MllmSettings) -> WorkerSpec:
     stage = MllmStage(
         bundle,
         verifier,
-        fleet.store.url,
+        fleet.store,
         max_wait_s=settings.max_wait_s,
         max_age_s=settings.max_age_s or math.inf,
     )

@@ -14,9 +14,11 @@ from pipeline.detection.bundle import Bundle, BundleError
 from pipeline.detection.policy import codec_of
 from pipeline.detection.spectral.analyser import SpectralAnalyser, SpectralAnalysis
 from pipeline.detection.spectral.panel import render_panel
-from pipeline.media.content_store import ContentStore
+from pipeline.evidence.manifest import SpectralGrounds
+from pipeline.media.content_store import open_store
 from pipeline.media.decode import DecodedImage, decode_image
 from pipeline.media.errors import ContentCorrupt, ContentMissing, MediaError, StoreUnavailable
+from pipeline.media.store_settings import StoreSettings
 from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Item, Outcome, Output
 from schemas.decision import ReasonCode, Risk
 from schemas.media import AnomalousMedia, EvidenceRef, SpectralFinding, StageScore, SuspectMedia
@@ -31,12 +33,12 @@ STAGE = StageName.SPECTRAL
 class SpectralStage:
     """See Stage. Made in the process that runs it."""
 
-    def __init__(self, bundle_path: Path | None, settings: SpectralSettings, store_url: str) -> None:
-        """Loads and verifies the bundle."""
+    def __init__(self, bundle_path: Path | None, settings: SpectralSettings, store: StoreSettings) -> None:
+        """Loads and verifies the bundle, opens the store; raises what `open_store` does."""
         self._bundle = Bundle.load(bundle_path)
         self._settings = settings
-        self._verdicts = Verdicts(STAGE, self._bundle.policy)
-        self._store = ContentStore(store_url)
+        self._store = open_store(store)
+        self._verdicts = Verdicts(STAGE, self._bundle.policy, self._store)
         entry = self._bundle.manifest.spectral
         if entry is None:
             raise BundleError(f"{self._bundle.directory}: has no spectral reference; train one, then `bundle seal`")
@@ -92,13 +94,15 @@ class SpectralStage:
         p12, stage2 = policy.fuse12(s1, analysis.score, codec), policy.stage2_score(s1, analysis.score, codec)
         if policy.stage2_exit(stage2):
             timings = (*suspect.timings, watch.stop())
-            case = CaseFile(suspect.admission, suspect.facts, scores, timings, final_score=stage2)
+            grounds = self._grounds(analysis)
+            case = CaseFile(suspect.admission, suspect.facts, scores, timings, final_score=stage2, spectral=grounds)
             detail = below_t2(policy, stage2)
             return self._verdicts.released(case, Risk.LOW_RISK, ReasonCode.ANOMALY_BELOW_T2, detail)
-        panel = self._keep_panel(image, analysis)
+        panel = self._keep_panel(suspect.admission.tenant, image, analysis)
         timings = (*suspect.timings, watch.stop())
         if analysis.score is None:
-            case = CaseFile(suspect.admission, suspect.facts, scores, timings, (panel,), p12)
+            grounds = self._grounds(analysis)
+            case = CaseFile(suspect.admission, suspect.facts, scores, timings, (panel,), p12, grounds)
             return self._without_spectrum(case, s1, analysis.not_applicable or "")
         finding = SpectralFinding(
             score=analysis.score,
@@ -121,20 +125,28 @@ class SpectralStage:
             return self._verdicts.released(case, Risk.LOW_RISK, code, why)
         return self._verdicts.escalated(case, [reason(code, why)])
 
-    def _keep_panel(self, image: DecodedImage, analysis: SpectralAnalysis) -> EvidenceRef:
-        uri, sha256 = self._store.put_evidence(render_panel(image, analysis), ".png")
+    def _grounds(self, analysis: SpectralAnalysis) -> SpectralGrounds:
+        return SpectralGrounds(
+            score=analysis.score,
+            p_value=analysis.p_value,
+            stratum=analysis.stratum,
+            features=analysis.top_features(self._settings.top_features),
+        )
+
+    def _keep_panel(self, tenant: str, image: DecodedImage, analysis: SpectralAnalysis) -> EvidenceRef:
+        uri, sha256 = self._store.put_evidence(tenant, render_panel(image, analysis), ".png")
         return EvidenceRef(kind="spectral_panel", uri=uri, sha256=sha256)
 
 
 class SpectralFallback:
     """See Fallback: what the consumer process decides when no worker process could."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Only the policy is needed."""
-        self._verdicts = Verdicts(STAGE, bundle.policy)
+    def __init__(self, bundle: Bundle, store: StoreSettings) -> None:
+        """Only the policy is needed of the bundle; raises what `open_store` does."""
+        self._verdicts = Verdicts(STAGE, bundle.policy, open_store(store))
 
     def __call__(self, item: Item[SuspectMedia], cause: GiveUpCause, detail: str) -> Outcome:
         """Escalate with what the classifier measured."""
         suspect = item.value
         case = CaseFile(suspect.admission, suspect.facts, suspect.scores, suspect.timings)
-        return self._verdicts.escalated(case, [reason(ReasonCode(cause.value), detail)])
+        return self._verdicts.given_up(case, [reason(ReasonCode(cause.value), detail)])

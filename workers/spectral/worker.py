@@ -32,10 +32,10 @@ def build(fleet: FleetSettings, settings: SpectralSettings) -> WorkerSpec:
         name=STAGE.value,
         lanes=lanes,
         cost=lambda item: item.value.facts.width * item.value.facts.height,
-        fallback=SpectralFallback(bundle),
+        fallback=SpectralFallback(bundle, fleet.store),
         tenant_quota=lambda _: 2**31,
     )
-    make_stage = partial(SpectralStage, fleet.bundle, settings, fleet.store.url)
+    make_stage = partial(SpectralStage, fleet.bundle, settings, fleet.store)
     limits = Limits(memory_bytes=settings.memory_bytes)
     executor = Processes(make_stage, settings.processes, settings.item_timeout_s, limits=limits)
     return WorkerSpec(STAGE, plan, SuspectMedia, identity, executor, bundle.version)

@@ -53,6 +53,7 @@ class Pictures:
     crops: tuple[Crop, ...]
     shown_size: tuple[int, int]
     size: tuple[int, int]
+    panel_sha256: str | None = None
 
     @property
     def scale(self) -> float:
@@ -75,7 +76,7 @@ class Pictures:
         """For the trace."""
         return (
             SentImage(role="original", sha256=_sha256(self.original), box=(0, 0, *self.size)),
-            SentImage(role="panel", sha256=_sha256(self.panel)),
+            SentImage(role="panel", sha256=self.panel_sha256 or _sha256(self.panel)),
             *(SentImage(role="crop", sha256=_sha256(crop.png), box=crop.box) for crop in self.crops),
         )
 
@@ -107,6 +108,7 @@ def pictures(request: VerifyRequest, crops: int = 0) -> Pictures:
             crops=tuple(Crop(_png(_part(image, box)), box) for box in boxes),
             shown_size=shown.size,
             size=(width, height),
+            panel_sha256=request.panel_sha256,
         )
 
 

@@ -169,6 +169,10 @@ class TopicAdmin:
         """Offset after the last record of each partition (high watermark: open transactions count too)."""
         return self._offsets(self._partitions(topics), _LATEST)
 
+    def start_offsets(self, topics: Sequence[str]) -> dict[PartitionId, int]:
+        """Offset of the oldest record that each partition may still hold."""
+        return self._offsets(self._partitions(topics), _EARLIEST)
+
     def group_lag(self, group: str, topics: Sequence[str]) -> dict[PartitionId, int]:
         """Offsets between what the group committed and the end of each partition.
 

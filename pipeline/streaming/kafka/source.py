@@ -24,6 +24,7 @@ from pipeline.streaming.transport import (
 
 log = structlog.get_logger(__name__)
 
+_BOUNDS_TIMEOUT_S = 5.0
 _COMMITTED_TIMEOUT_S = 45.0
 """Longer than a dead member's transaction can hold the offsets: transaction.timeout.ms of 15 s, and 10 s more until
 the broker looks (transaction.abort.timed.out.transaction.cleanup.interval.ms)."""
@@ -36,9 +37,10 @@ class KafkaSource:
     the beginning; the listener hears the committed point with its note.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        """`config` as made by KafkaSettings.consumer."""
-        self._consumer = Consumer(config, logger=logging.getLogger("librdkafka"))
+    def __init__(self, config: dict[str, Any], *, held: bool = False) -> None:
+        """`config` as made by KafkaSettings.consumer. `held`: see PositionedSource."""
+        self._consumer = Consumer({**config, "on_commit": _on_commit}, logger=logging.getLogger("librdkafka"))
+        self._held = held
         self._listener: AssignmentListener | None = None
         self._closed = False
         self._moved: set[tuple[str | None, int | None]] = set()
@@ -80,6 +82,38 @@ class KafkaSource:
             self._consumer.seek(KafkaPartition(tp.topic, tp.partition, point.offset if point else OFFSET_BEGINNING))
         return committed
 
+    def bounds(self, tp: TopicPartition) -> tuple[int, int] | None:
+        """See PositionedSource."""
+        try:
+            found = self._consumer.get_watermark_offsets(
+                KafkaPartition(tp.topic, tp.partition), timeout=_BOUNDS_TIMEOUT_S, cached=False
+            )
+        except KafkaException as error:
+            if waits(error.args[0]):
+                log.warning("consumer_waits", error=str(error), partition=str(tp))
+                return None
+            raise SourceFailed(f"the bounds of {tp} could not be read: {error}") from error
+        return (found[0], found[1]) if found is not None else None
+
+    def start(self, tp: TopicPartition, offset: int) -> bool:
+        """See PositionedSource."""
+        try:
+            self._consumer.seek(KafkaPartition(tp.topic, tp.partition, offset))
+        except KafkaException as error:
+            if error.args[0].code() in (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS) or waits(error.args[0]):
+                return False  # the client has not begun to serve it
+            raise SourceFailed(f"{tp} cannot be read from offset {offset}: {error}") from error
+        self.resume([tp])
+        return True
+
+    def commit(self, offsets: Mapping[TopicPartition, CommitPoint]) -> None:
+        """See PositionedSource."""
+        points = [KafkaPartition(tp.topic, tp.partition, p.offset, p.note) for tp, p in offsets.items()]
+        try:
+            self._consumer.commit(offsets=points, asynchronous=True)
+        except KafkaException as error:
+            log.warning("commit_failed", error=str(error))
+
     def member(self) -> Member:
         """See Source."""
         return self._consumer.consumer_group_metadata()  # type: ignore[no-any-return]
@@ -107,11 +141,13 @@ class KafkaSource:
         tps = [TopicPartition(p.topic, p.partition) for p in partitions]
         committed = self._committed(tps)
         starts = [
-            KafkaPartition(tp.topic, tp.partition, point.offset if point else OFFSET_BEGINNING)
+            KafkaPartition(tp.topic, tp.partition, point.offset if point and not self._held else OFFSET_BEGINNING)
             for tp, point in committed.items()
         ]
         consumer.incremental_assign(starts)
-        if starts:
+        if starts and self._held:
+            consumer.pause(starts)
+        elif starts:
             consumer.resume(starts)  # a partition that comes back may still be paused
         if self._listener is not None:
             self._listener.assigned(committed)
@@ -151,6 +187,13 @@ class KafkaSource:
     def _still_assigned(self, partitions: Collection[TopicPartition]) -> list[KafkaPartition]:
         assigned = {(p.topic, p.partition) for p in self._consumer.assignment()}
         return [KafkaPartition(tp.topic, tp.partition) for tp in partitions if (tp.topic, tp.partition) in assigned]
+
+
+def _on_commit(error: KafkaError | None, partitions: list[KafkaPartition]) -> None:
+    """Of `KafkaSource.commit` alone: transactions commit elsewhere."""
+    failed = [f"{p.topic}[{p.partition}]: {p.error or error}" for p in partitions if p.error or error]
+    if failed:
+        log.warning("commit_failed", error="; ".join(failed[:3]), partitions=len(failed))
 
 
 def _headers(message: Message) -> Headers:

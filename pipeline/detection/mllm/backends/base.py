@@ -21,7 +21,8 @@ class VerifyRequest:
     """One image and everything measured about it.
 
     `original` is the media file's bytes, `panel_png` the spectral panel, `width` and `height` the original's
-    size in pixels, `scores` what the earlier stages said; they are for people, no model is told them.
+    size in pixels, `scores` what the earlier stages said; they are for people, no model is told them. `panel_sha256`:
+    the panel's digest where it was checked already; None: it is taken again.
 
     Raises:
         ValueError: an image or the size is missing; a verifier that sees one picture only cannot compare.
@@ -35,6 +36,7 @@ class VerifyRequest:
     scores: tuple[StageScore, ...]
     width: int
     height: int
+    panel_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if not self.original:
