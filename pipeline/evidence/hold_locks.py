@@ -1,0 +1,40 @@
+"""Legal holds carried over to the objects themselves, where the store knows such a thing."""
+
+from __future__ import annotations
+
+from pipeline.evidence.archive import Archive, ArchivedDecision
+from pipeline.evidence.legal_hold import Hold, LegalHolds
+from pipeline.evidence.object_lock import ObjectLock
+from pipeline.evidence.payload import Payload
+
+
+def align_object_holds(archive: Archive, holds: LegalHolds, lock: ObjectLock, changed: Hold) -> int:
+    """After `changed` was set or released, set or lift the hold of each object that it concerns.
+
+    An object keeps its hold while any record that needs it is held. Safe to run again.
+
+    Returns:
+        How many objects were looked at; 0 where the store has no such thing.
+
+    Raises:
+        ContentCorrupt, StoreUnavailable: half done; do it again.
+    """
+    if not lock.supports():
+        return 0
+    payloads = {p for record in _concerned(archive, changed) for p in (*record.payloads, record.record)}
+    for payload in sorted(payloads, key=lambda p: p.key):
+        lock.hold(payload.key, on=_held(archive, holds, payload))
+    return len(payloads)
+
+
+def _concerned(archive: Archive, changed: Hold) -> list[ArchivedDecision]:
+    if changed.media_id is None:
+        return [archive.at(entry.place) for entry in archive.live(changed.tenant) if not archive.is_erased(entry.place)]
+    uids = archive.find(changed.tenant, changed.media_id)
+    return [record for uid in uids for record in archive.unerased(uid)]
+
+
+def _held(archive: Archive, holds: LegalHolds, payload: Payload) -> bool:
+    places = sorted(archive.needed_by(payload.tenant, payload.sha256))
+    records = (archive.at(place) for place in places if not archive.is_erased(place))
+    return any(holds.holding(record.tenant, record.media_id_sha256) for record in records)
