@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import signal
-import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
-
-from pipeline.observability.health import HealthServer, Pulse
-from pipeline.observability.logging import configure_logging
-from pipeline.observability.metrics import Metrics
-from pipeline.observability.watch import FleetWatch
+from pipeline.exit_codes import (
+    EXIT_DEAD_LETTER_LIMIT,
+    EXIT_FENCED,
+    EXIT_SOURCE_FAILED,
+    EXIT_STAGE_FAILED,
+    EXIT_UNKNOWN_VERSION,
+)
+from pipeline.process import WorkerProcess
 from pipeline.settings import FleetSettings
 from pipeline.streaming.clock import SystemClock
 from pipeline.streaming.codec import Codec, Identity, TopicNames
@@ -32,14 +30,6 @@ from schemas.base import Record
 from schemas.topics import Topic
 from schemas.types import StageName
 from schemas.wire import UnknownMajorVersion
-
-log = structlog.get_logger("mediasieve")
-
-EXIT_FENCED = 3
-EXIT_STAGE_FAILED = 4
-EXIT_DEAD_LETTER_LIMIT = 5
-EXIT_UNKNOWN_VERSION = 6
-EXIT_SOURCE_FAILED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +92,15 @@ def run_worker(
     newer major version. 7: the broker did not say what is committed. In each case but 0 nothing uncommitted was
     made visible.
     """
-    faulthandler.enable()  # a crash in native code then leaves the Python stacks in the log
-    configure_logging(settings.log, worker=spec.name.value, pid=str(os.getpid()))
-    clock = SystemClock()
-    metrics = Metrics()
-    pulse = Pulse(clock)
-    health = HealthServer(settings.health, pulse, metrics)
-    health.start()
-    stopping = _stop_on_signals()
-    runner = build_runner(spec, settings, watch=FleetWatch(metrics, pulse, clock), hook=hook, ledger=ledger)
+    process = WorkerProcess.start(spec.name.value, settings)
+    runner = build_runner(spec, settings, watch=process.watch, hook=hook, ledger=ledger)
     try:
-        runner.run(stopping)
+        runner.run(process.stopping)
     except (Fenced, SourceFailed, StageFailed, DeadLetterLimitExceeded, UnknownMajorVersion) as error:
-        code = _exit_code(error)
-        log.error("worker_stopped", exit_code=code, cause=type(error).__name__, detail=str(error))
-        sys.stderr.flush()
+        code = process.failed(_exit_code(error), error)
         runner.abandon()
         return code
-    log.info("worker_drained")
-    health.stop()
-    return 0
+    return process.drained()
 
 
 def _exit_code(error: Exception) -> int:
@@ -136,15 +115,3 @@ def _exit_code(error: Exception) -> int:
             return EXIT_SOURCE_FAILED
         case _:
             return EXIT_FENCED
-
-
-def _stop_on_signals() -> Callable[[], bool]:
-    asked = False
-
-    def ask(signum: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
-        nonlocal asked
-        asked = True
-
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
-    return lambda: asked

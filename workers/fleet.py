@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
-
-from schemas.types import StageName
+from typing import IO, Self, TypeVar
 
 _LOG_LINES = 15
 _POLL_S = 0.1
+
+Name = TypeVar("Name", bound=str)
+"""Of a worker: a `WorkerName`, or a `StageName` where only stages run."""
 
 
 class FleetFailed(Exception):
@@ -30,7 +31,7 @@ class FleetFailed(Exception):
 class Member:
     """One worker process."""
 
-    stage: StageName
+    stage: str
     process: subprocess.Popen[bytes]
     port: int
     log_path: Path
@@ -48,9 +49,9 @@ class Member:
 class Fleet:
     """Starts, watches and stops the workers of one machine."""
 
-    def __init__(self, replicas: Mapping[StageName, int], environment: Mapping[str, str], log_directory: Path) -> None:
-        """`environment` is added to this process's own: MEDIASIEVE_* settings of this run."""
-        self._replicas = replicas
+    def __init__(self, replicas: Mapping[Name, int], environment: Mapping[str, str], log_directory: Path) -> None:
+        """`replicas` by worker; `environment` is added to this process's own: MEDIASIEVE_* settings of this run."""
+        self._replicas = [(name, count) for name, count in replicas.items()]
         self._environment = environment
         self._log_directory = log_directory
         self.members: list[Member] = []
@@ -67,7 +68,7 @@ class Fleet:
     def start(self) -> None:
         """Start every process; `wait_ready` says when they work."""
         self._log_directory.mkdir(parents=True, exist_ok=True)
-        for stage, count in self._replicas.items():
+        for stage, count in self._replicas:
             for number in range(count):
                 self.members.append(self._spawn(stage, number))
 
@@ -108,7 +109,7 @@ class Fleet:
             member.log.close()
         self.members.clear()
 
-    def _spawn(self, stage: StageName, number: int) -> Member:
+    def _spawn(self, stage: str, number: int) -> Member:
         port = _free_port()
         path = self._log_directory / f"{stage}-{number}.log"
         log = path.open("ab")

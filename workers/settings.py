@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.settings import FleetSettings
+from workers.audit.settings import AuditSettings
 from workers.classifier.settings import ClassifierSettings
 from workers.mllm.settings import MllmSettings
 from workers.spectral.settings import SpectralSettings
@@ -14,3 +15,4 @@ class Settings(FleetSettings):
     classifier: ClassifierSettings = ClassifierSettings()
     spectral: SpectralSettings = SpectralSettings()
     mllm: MllmSettings = MllmSettings()
+    audit: AuditSettings = AuditSettings()

@@ -13,12 +13,11 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.exit_codes import EXIT_STALLED
 from pipeline.observability.metrics import Metrics
 from pipeline.streaming.clock import Clock
 
 log = structlog.get_logger(__name__)
-
-EXIT_STALLED = 70
 
 
 class HealthSettings(BaseModel):

@@ -47,6 +47,9 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("mediasieve_in_flight_items", Kind.GAUGE, "items in the executor"),
     MetricSpec("mediasieve_oldest_in_flight_seconds", Kind.GAUGE, "age of the oldest item in the executor"),
     MetricSpec("mediasieve_assigned_partitions", Kind.GAUGE, "partitions of this member"),
+    MetricSpec("mediasieve_audit_leaves_total", Kind.COUNTER, "leaves under a checkpoint", ("topic",)),
+    MetricSpec("mediasieve_audit_checkpoint_seconds", Kind.HISTOGRAM, "tiles and checkpoint of a batch", (), _SECONDS),
+    MetricSpec("mediasieve_audit_waits_total", Kind.COUNTER, "waits for a log or store that was away", ("topic",)),
     MetricSpec("mediasieve_ready", Kind.GAUGE, "1 when the stage is warm and partitions are assigned"),
 )
 

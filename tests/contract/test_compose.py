@@ -16,12 +16,14 @@ import pytest
 import yaml
 
 from pipeline.streaming.kafka.jars import KAFKA_VERSION
+from workers.audit.rotation import key_files
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.kafka.yml"
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
-WORKERS = ("classifier", "spectral", "mllm")
-OURS = ("topics", *WORKERS)
+STAGES = ("classifier", "spectral", "mllm")
+WORKERS = (*STAGES, "audit")
+OURS = ("topics", "audit-keys", *WORKERS)
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
@@ -110,10 +112,10 @@ def test_our_services_have_a_read_only_root(services: dict[str, Any], name: str)
 def test_a_worker_waits_for_topics_and_reports_readiness(services: dict[str, Any], name: str) -> None:
     service = services[name]
     assert service["command"] == ["worker", name]
-    assert service["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
+    assert service["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
     assert service["restart"] == "unless-stopped"
     assert service["stop_grace_period"] == "60s"
-    assert service["volumes"] == ["store:/var/lib/mediasieve"]
+    assert service["volumes"][0] == "store:/var/lib/mediasieve"
     test = service["healthcheck"]["test"]
     assert test[:3] == ["CMD", "python", "-c"]
     assert "http://localhost:8080/ready" in test[3]
@@ -142,6 +144,18 @@ def test_topics_are_applied_once_all_brokers_are_healthy(services: dict[str, Any
     assert topics["command"] == ["topics", "apply", "--partitions", "12", "--replication-factor", "3"]
     assert topics["depends_on"] == {broker: {"condition": "service_healthy"} for broker in BROKERS}
     assert topics["restart"].startswith("on-failure")
+
+
+def test_the_audit_worker_alone_has_the_log_and_its_keys(raw: dict[str, Any], services: dict[str, Any]) -> None:
+    mount = "audit:/var/lib/mediasieve-audit"
+    assert {name for name in OURS if mount in services[name].get("volumes", [])} == {"audit", "audit-keys"}
+    assert "audit" in raw["volumes"]
+    *_, folder = services["audit-keys"]["command"]
+    private, public = key_files(Path(folder))
+    environment = services["audit"]["environment"]
+    assert environment["MEDIASIEVE_AUDIT__PRIVATE_KEY"] == str(private)
+    assert environment["MEDIASIEVE_AUDIT__PUBLIC_KEYS"] == str(public)
+    assert services["audit"]["depends_on"]["audit-keys"] == {"condition": "service_completed_successfully"}
 
 
 def test_only_what_must_reach_outside_can(raw: dict[str, Any], services: dict[str, Any]) -> None:

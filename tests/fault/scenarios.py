@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.app import EXIT_DEAD_LETTER_LIMIT, EXIT_FENCED
+from pipeline.exit_codes import EXIT_DEAD_LETTER_LIMIT, EXIT_FENCED
 from pipeline.streaming.kafka.client import RecordReader, note_offset
 from pipeline.streaming.kafka.config import GroupProtocol, KafkaSettings
 from pipeline.streaming.transport import TopicPartition

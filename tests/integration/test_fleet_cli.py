@@ -27,7 +27,9 @@ from tests.support.mailbox import Mailbox
 from tests.support.pinned_bundle import make_pinned_bundle
 from tests.support.waiting import wait_until
 from workers.cli.main import app
+from workers.demo_audit import audit_environment
 from workers.demo_media import make_demo_media
+from workers.names import WorkerName
 from workers.settings import Settings
 
 SECRET = "correct-horse-battery"
@@ -86,6 +88,7 @@ def _up(kafka: EmbeddedKafka, prefix: str, directory: Path) -> Iterator[tuple[su
         "MEDIASIEVE_CLASSIFIER__SANDBOX__WORKERS": "1",
         "MEDIASIEVE_SPECTRAL__PROCESSES": "1",
         "MEDIASIEVE_BUNDLE": str(make_pinned_bundle(directory / "bundle")),
+        **audit_environment(directory),
     }
     said = directory / "said.txt"
     with said.open("wb") as out:
@@ -110,7 +113,7 @@ def test_up_becomes_ready_works_and_drains_on_ctrl_c(
     make_demo_media(tmp_path / "media")
     with _up(kafka, prefix, tmp_path) as (process, said):
         wait_until(
-            lambda: process.poll() is not None or "3 workers ready" in said.read_text(), START_TIMEOUT_S, "ready"
+            lambda: process.poll() is not None or "4 workers ready" in said.read_text(), START_TIMEOUT_S, "ready"
         )
         assert process.poll() is None, said.read_text()
         environment = {"MEDIASIEVE_KAFKA__BOOTSTRAP": kafka.bootstrap, "MEDIASIEVE_KAFKA__TOPIC_PREFIX": prefix}
@@ -127,7 +130,7 @@ def test_up_becomes_ready_works_and_drains_on_ctrl_c(
         assert {d.decision.admission.source for d in decided} == {"tests"}
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_S) == 0, said.read_text()
-    for stage in ("classifier", "spectral", "mllm"):
+    for stage in WorkerName:
         assert "worker_drained" in (tmp_path / "logs" / f"{stage}-0.log").read_text()
 
 
@@ -135,7 +138,19 @@ def test_up_tells_why_a_worker_ended(
     kafka: EmbeddedKafka, topics: dict[Topic, str], prefix: str, tmp_path: Path
 ) -> None:
     done = command_line(
-        *("up", "--bootstrap", kafka.bootstrap, "--spectral", "0", "--mllm", "0", "--logs", str(tmp_path)),
+        *(
+            "up",
+            "--bootstrap",
+            kafka.bootstrap,
+            "--spectral",
+            "0",
+            "--mllm",
+            "0",
+            "--audit",
+            "0",
+            "--logs",
+            str(tmp_path),
+        ),
         environment={"MEDIASIEVE_BUNDLE": str(tmp_path / "no-bundle"), "MEDIASIEVE_KAFKA__TOPIC_PREFIX": prefix},
     )
     assert done.returncode == 1

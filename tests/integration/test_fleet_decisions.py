@@ -132,7 +132,7 @@ def test_media_that_cannot_be_analysed_is_escalated_with_its_bytes(
     assert decided.topic is Topic.ESCALATE
     assert decided.reason == code.value
     assert decided.decision.final_score is None
-    (original,) = decided.decision.evidence
+    original, _ = decided.decision.evidence
     assert original.kind == "original"
 
 

@@ -11,7 +11,8 @@ import orjson
 import pytest
 import structlog
 
-from pipeline.observability.health import EXIT_STALLED, HealthServer, HealthSettings, Pulse
+from pipeline.exit_codes import EXIT_STALLED
+from pipeline.observability.health import HealthServer, HealthSettings, Pulse
 from pipeline.observability.metrics import Metrics
 from tests.support.streaming import FakeClock
 

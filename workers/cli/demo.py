@@ -25,11 +25,12 @@ from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from pipeline.streaming.transport import OutRecord
 from schemas.envelope import new_trace
 from schemas.topics import DECISION_TOPICS, TOPICS, Topic
-from schemas.types import StageName
 from workers.cli.common import Json, print_json
+from workers.demo_audit import AuditOutcome, audit_environment, check_audit
 from workers.demo_media import DemoItem, make_demo_media
 from workers.demo_run import Tally
 from workers.fleet import Fleet, FleetFailed
+from workers.names import WorkerName
 from workers.settings import Settings
 
 _PARTITIONS = 4
@@ -44,9 +45,9 @@ def demo(
     directory: Annotated[Path, typer.Option(help="Media, evidence and logs go below this folder.")] = Path("var/demo"),
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for all decisions.", min=1)] = 180.0,
 ) -> None:
-    """Start Kafka and the fleet, publish sample media, show every decision.
+    """Start Kafka and the fleet, publish sample media, show every decision, verify the audit log.
 
-    Exit 0 only if every reference reached exactly one decision or dead letter.
+    Exit 0 only if every reference reached exactly one decision or dead letter, and the log holds every decision.
 
     Example: mediasieve demo --keep
     """
@@ -55,7 +56,7 @@ def demo(
     console = Console(stderr=json)
     with ExitStack() as stack:
         kafka = _kafka(bootstrap, home, console, stack)
-        fleet = stack.enter_context(Fleet(dict.fromkeys(StageName, 1), _environment(kafka, home), home / "logs"))
+        fleet = stack.enter_context(Fleet(dict.fromkeys(WorkerName, 1), _environment(kafka, home), home / "logs"))
         console.print(f"starting {len(fleet.members)} workers ...")
         fleet.wait_ready()
         tally = Tally(
@@ -63,10 +64,11 @@ def demo(
         )
         _publish(tally, kafka)
         _watch(tally, kafka, fleet, console, timeout_s)
-        _report(tally, home, kafka, console, json)
+        audit = check_audit(home, kafka)
+        _report(tally, audit, home, kafka, console, json=json)
         if keep:
             _stay(fleet, kafka, console)
-    raise typer.Exit(0 if tally.complete else 1)
+    raise typer.Exit(0 if tally.complete and audit.ok else 1)
 
 
 def _kafka(bootstrap: str | None, home: Path, console: Console, stack: ExitStack) -> KafkaSettings:
@@ -87,6 +89,7 @@ def _environment(kafka: KafkaSettings, home: Path) -> dict[str, str]:
         "MEDIASIEVE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
         "MEDIASIEVE_STORE__URL": (home / "store").as_uri(),
         "MEDIASIEVE_CLASSIFIER__FETCH__FILE_ROOTS": orjson.dumps([str(home / "media")]).decode(),
+        **audit_environment(home),
     }
 
 
@@ -158,8 +161,11 @@ def _cells(tally: Tally, media_id: str) -> tuple[str, str, str, str, str, str]:
     return name, item.kind, outcome, decision.stage_exited, scores, decision.reasons[0].code.value
 
 
-def _report(tally: Tally, home: Path, kafka: KafkaSettings, console: Console, json: bool) -> None:
+def _report(
+    tally: Tally, audit: AuditOutcome, home: Path, kafka: KafkaSettings, console: Console, *, json: bool
+) -> None:
     summary = tally.summary() | {"store": str(home / "store"), "logs": str(home / "logs"), "bootstrap": kafka.bootstrap}
+    summary["audit"] = audit.summary()
     if json:
         print_json(summary)
         return
@@ -171,11 +177,12 @@ def _report(tally: Tally, home: Path, kafka: KafkaSettings, console: Console, js
         console.print(
             f"{stage:>13}: p50 {figures['p50']} ms, p95 {figures['p95']} ms (n={figures['n']})", highlight=False
         )
-    panels = sorted((home / "store" / "evidence").glob("*.png"))
+    panels = sorted((home / "store" / "evidence").rglob("*.png"))
     console.print(
         f"{'evidence':>13}: {home / 'store'} ({len(panels)} spectral panels, e.g. {panels[0] if panels else '-'})",
         soft_wrap=True,
     )
+    console.print(f"{'audit log':>13}: {audit}", soft_wrap=True, highlight=False)
     console.print(f"{'logs':>13}: {home / 'logs'}", soft_wrap=True)
     state = "every reference has exactly one answer" if tally.complete else f"doubled: {tally.doubled}"
     console.print(f"{len(tally.items)} references published, {state}")

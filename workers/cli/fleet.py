@@ -11,16 +11,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.types import StageName
 from workers.cli.common import Bootstrap, settings_for
 from workers.fleet import Fleet
+from workers.names import WorkerName
 
 
-def worker(name: Annotated[StageName, typer.Argument(help="classifier, spectral or mllm")]) -> None:
+def worker(name: Annotated[WorkerName, typer.Argument(help="classifier, spectral, mllm or audit")]) -> None:
     """Run one worker in this process until SIGTERM; logs are JSON on standard error.
 
     Exit codes: 0 drained; 1 a bug; 2 settings or bundle; 3 fenced; 4 the stage failed; 5 dead-letter limit;
-    6 a record of a newer release; 70 the loop hung.
+    6 a record of a newer release; 7 the broker contradicts itself; 70 the loop hung. Of the audit worker also:
+    8 another process writes to the log; 9 the log is corrupt; 10 retention removed records that are not in the log.
 
     Example: MEDIASIEVE_KAFKA__BOOTSTRAP=kafka:9092 mediasieve worker spectral
     """
@@ -29,10 +30,12 @@ def worker(name: Annotated[StageName, typer.Argument(help="classifier, spectral 
 
 
 def up(
+    *,
     bootstrap: Bootstrap = None,
     classifier: Annotated[int, typer.Option(help="Classifier workers.", min=0)] = 1,
     spectral: Annotated[int, typer.Option(help="Spectral workers (each with a process a core).", min=0)] = 1,
     mllm: Annotated[int, typer.Option(help="MLLM workers.", min=0)] = 1,
+    audit: Annotated[int, typer.Option(help="Audit workers; `mediasieve audit keygen` makes their keys.", min=0)] = 1,
     logs: Annotated[Path, typer.Option(help="Folder of the workers' logs.")] = Path("var/logs"),
 ) -> None:
     """Run the whole fleet on this machine against an existing Kafka until Ctrl-C; one that ends stops all.
@@ -40,7 +43,12 @@ def up(
     Example: mediasieve up --bootstrap localhost:9092 --classifier 2
     """
     settings = settings_for(bootstrap)
-    replicas = {StageName.CLASSIFIER: classifier, StageName.SPECTRAL: spectral, StageName.MLLM: mllm}
+    replicas = {
+        WorkerName.CLASSIFIER: classifier,
+        WorkerName.SPECTRAL: spectral,
+        WorkerName.MLLM: mllm,
+        WorkerName.AUDIT: audit,
+    }
     with Fleet(replicas, {"MEDIASIEVE_KAFKA__BOOTSTRAP": settings.kafka.bootstrap}, logs) as fleet:
         fleet.wait_ready()
         Console().print(f"{len(fleet.members)} workers ready; logs in {logs}; Ctrl-C drains them")

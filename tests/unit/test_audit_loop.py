@@ -1,0 +1,311 @@
+"""The audit worker's loop: what is in the log, and when nothing may be."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.evidence.log.errors import LogUnavailable, Superseded
+from pipeline.media.errors import StoreUnavailable
+from pipeline.streaming.transport import CommitPoint, TopicPartition
+from schemas.topics import AUDITED_TOPICS, Topic
+from tests.support.audit import BLOCKS, ORIGIN, TREE, AuditWorld
+from workers.audit.errors import AuditContradiction, AuditGap
+from workers.audit.settings import GapPolicy
+
+
+def test_every_record_of_every_audited_topic_becomes_one_leaf() -> None:
+    world = AuditWorld(partitions=2)
+    tps = [TopicPartition(topic.value, partition) for topic in AUDITED_TOPICS for partition in range(2)]
+    for number, tp in enumerate(tps, 1):
+        world.produce(number, tp)
+    world.settle()
+    for number, tp in enumerate(tps, 1):
+        leaves = world.leaves(f"{tp.topic}/{tp.partition}")
+        assert [leaf.offset for leaf in leaves] == list(range(number))
+        assert {(leaf.topic, leaf.partition) for leaf in leaves} == {(tp.topic, tp.partition)}
+        assert world.broker.committed[tp].offset == number
+    assert len(world.logged) == sum(range(1, len(tps) + 1))
+    assert world.count("mediasieve_audit_leaves_total", Topic.BLOCK) == 1 + 2
+
+
+def test_a_batch_is_written_when_it_is_full_or_old_enough() -> None:
+    world = AuditWorld(overrides={"batch_size": 4, "checkpoint_age_s": 10.0})
+    world.produce(3)
+    world.turn(seconds=9.0)
+    world.turn(seconds=2.0)
+    assert "before_append" not in world.hooks, "9 s old"
+    world.turn()
+    assert world.offsets() == [0, 1, 2], "11 s old"
+    world.produce(4)
+    world.turn(seconds=0.0)
+    assert world.offsets() == list(range(7)), "full"
+
+
+def test_a_restart_goes_on_behind_the_last_leaf_and_looks_at_it_again() -> None:
+    world = AuditWorld()
+    world.produce(5)
+    world.settle()
+    world.restart()
+    world.produce(2)
+    world.settle()
+    assert world.source.starts[0] == (BLOCKS, 4), "the last logged record is read again, and compared"
+    assert world.offsets() == list(range(7))
+    assert world.broker.committed[BLOCKS] == CommitPoint(7, f"{ORIGIN}@6")
+
+
+def test_what_the_log_has_and_kafka_did_not_commit_is_not_logged_twice_but_handed_on_again() -> None:
+    world = AuditWorld()
+    world.produce(5)
+    world.settle()
+    world.broker.committed[BLOCKS] = CommitPoint(2, f"{ORIGIN}@1")  # the crash came between append and commit
+    world.logged.clear()
+    world.restart()
+    world.settle()
+    assert world.offsets() == list(range(5))
+    assert [offset for _, offset in world.logged] == [2, 3, 4]
+
+
+def test_a_group_without_offsets_hands_everything_on_again_and_logs_nothing_twice() -> None:
+    world = AuditWorld()
+    world.produce(5)
+    world.settle()
+    world.broker.committed.clear()
+    world.restart()
+    world.settle()
+    assert world.offsets() == list(range(5))
+    assert [offset for _, offset in world.logged] == [*range(5), *range(5)]
+
+
+@pytest.mark.parametrize("good_writes", range(4))
+def test_a_log_that_is_away_costs_a_wait_and_no_leaf(good_writes: int) -> None:
+    world = AuditWorld(overrides={"backoff_first_s": 5.0})
+    world.produce(3)
+    world.storage.faults.extend([None] * good_writes + [LogUnavailable("the disk is full")])
+    world.turn(3, seconds=1.0)
+    assert world.count("mediasieve_audit_waits_total", Topic.BLOCK) == (good_writes < 3)
+    world.produce(2)
+    world.turn(6, seconds=5.0)
+    assert world.offsets() == list(range(5))
+    assert [offset for _, offset in world.logged] == list(range(5))
+    assert world.broker.committed[BLOCKS].offset == 5
+
+
+def test_waits_double_up_to_the_longest_and_are_forgotten_after_a_success() -> None:
+    world = AuditWorld(overrides={"backoff_first_s": 1.0, "backoff_max_s": 4.0})
+    world.produce(1)
+    world.storage.away = True
+    opened_at_s = []
+    for _ in range(40):
+        before = world.waits
+        now_s = world.clock.now_s
+        world.turn(seconds=0.5)
+        if world.waits > before:
+            opened_at_s.append(now_s - 1_000.0)
+    assert opened_at_s == [0.0, 1.0, 3.0, 7.0, 11.0, 15.0, 19.0]
+    world.storage.away = False
+    world.turn(12, seconds=0.5)
+    assert world.offsets() == [0]
+    world.produce(1)
+    world.storage.faults.append(LogUnavailable("again"))
+    world.turn(8, seconds=0.6)
+    assert world.offsets() == [0, 1], "the first wait again, not the longest"
+
+
+def test_a_log_that_cannot_be_opened_is_tried_again() -> None:
+    world = AuditWorld()
+    world.produce(2)
+    world.storage.away = True
+    world.turn(3)
+    assert world.source.starts == []
+    world.storage.away = False
+    world.turn(6)
+    assert world.offsets() == [0, 1]
+
+
+def test_retention_that_is_away_holds_the_offset_and_not_the_log() -> None:
+    world = AuditWorld()
+    world.produce(3)
+    world.store_faults.extend([None, StoreUnavailable("503")])
+    world.turn(2)
+    assert world.offsets() == [0, 1, 2], "the leaves do not wait for the archive"
+    assert BLOCKS not in world.broker.committed
+    world.settle()
+    assert world.offsets() == [0, 1, 2]
+    assert [offset for _, offset in world.logged] == [0, 0, 1, 2]
+    assert world.broker.committed[BLOCKS].offset == 3
+
+
+def test_another_writer_ends_this_one() -> None:
+    world = AuditWorld()
+    world.produce(2)
+    world.settle()
+    other = world.open_log(TREE)
+    other.append([world.leaves()[0].model_copy(update={"offset": 2}).encode()])
+    world.produce(3)
+    with pytest.raises(Superseded):
+        world.settle()
+    world.loop.abandon(Superseded())
+    assert world.offsets() == [0, 1, 2], "what the other wrote, and no more"
+    assert world.broker.committed[BLOCKS].offset == 2
+
+
+def test_a_lost_partition_is_dropped_and_a_revoked_one_is_finished() -> None:
+    world = AuditWorld(overrides={"checkpoint_age_s": 100.0})
+    world.produce(2)
+    world.turn()
+    world.source.lose([BLOCKS])
+    world.turn(3)
+    assert world.storage.under(TREE).read_checkpoint() is None
+    world.source.assign([BLOCKS])
+    world.turn(2)
+    world.source.revoke([BLOCKS])
+    assert world.offsets() == [0, 1]
+    assert world.broker.committed[BLOCKS].offset == 2
+    world.turn(3)
+    assert len(world.leaves()) == 2
+
+
+def test_a_failure_while_partitions_leave_is_raised_by_the_turn_and_commits_nothing() -> None:
+    world = AuditWorld(overrides={"checkpoint_age_s": 100.0})
+    world.produce(2)
+    world.turn()
+    world.storage.faults.append(Superseded("moved"))
+    world.source.revoke([BLOCKS])
+    assert BLOCKS not in world.broker.committed
+    with pytest.raises(Superseded):
+        world.turn()
+
+
+def test_the_end_of_a_partition_is_committed_when_nothing_waits_below_it() -> None:
+    world = AuditWorld()
+    world.turn()
+    assert world.broker.committed[BLOCKS] == CommitPoint(0, f"{ORIGIN}@-1")
+    world.produce(3)
+    world.broker.logs[BLOCKS].pop(1)  # offsets 0 and 2, and the end at 2: a marker's gap
+    world.turn(3)
+    assert world.offsets() == [0, 2]
+
+
+def test_removed_records_stop_the_worker_and_the_message_says_how_to_go_on() -> None:
+    world = AuditWorld()
+    world.produce(3)
+    world.settle()
+    world.produce(7)
+    world.source.lows[BLOCKS] = 8
+    lows = world.source.lows
+    world.restart()
+    world.source.lows = lows
+    with pytest.raises(AuditGap, match=r"offsets 3 to 7 .*mediasieve audit accept-gap decisions.block 0 --until 8"):
+        world.turn()
+    assert world.offsets() == [0, 1, 2]
+    world.overrides["gap"] = GapPolicy.RECORD
+    world.restart()
+    world.source.lows = lows
+    world.settle()
+    assert [(leaf.offset, leaf.gap_from) for leaf in world.leaves()][3:] == [(7, 3), (8, None), (9, None)]
+    world.restart()
+    world.source.lows = lows
+    world.settle()
+    assert world.offsets() == [0, 1, 2, 7, 8, 9], "the gap is told once"
+
+
+def test_markers_that_retention_removed_are_no_gap() -> None:
+    world = AuditWorld()
+    world.produce(3)
+    world.settle()
+    world.broker.committed[BLOCKS] = CommitPoint(6, f"{ORIGIN}@2")  # three markers behind the last record
+    world.produce(5)
+    world.restart()
+    world.source.lows[BLOCKS] = 6
+    world.settle()
+    assert world.offsets() == [0, 1, 2, 6, 7]
+
+
+@pytest.mark.parametrize("note", ["", "somebody", f"{ORIGIN}@1", f"{ORIGIN}@x", "other@2"])
+def test_an_offset_that_somebody_else_moved_hides_no_gap(note: str) -> None:
+    world = AuditWorld()
+    world.produce(8)
+    world.broker.logs[BLOCKS], later = world.broker.logs[BLOCKS][:3], world.broker.logs[BLOCKS][3:]
+    world.settle()
+    world.broker.logs[BLOCKS] += later
+    world.broker.committed[BLOCKS] = CommitPoint(8, note)
+    world.restart()
+    world.source.lows[BLOCKS] = 6
+    with pytest.raises(AuditGap):
+        world.turn()
+
+
+def test_an_empty_log_begins_at_the_oldest_record() -> None:
+    world = AuditWorld()
+    world.produce(5)
+    world.source.lows[BLOCKS] = 3
+    world.settle()
+    assert world.offsets() == [3, 4]
+
+
+def test_a_log_that_was_rolled_back_is_noticed_by_kafkas_note() -> None:
+    world = AuditWorld()
+    world.produce(3)
+    world.settle()
+    world.broker.committed[BLOCKS] = CommitPoint(9, f"{ORIGIN}@8")
+    world.produce(6)
+    world.restart()
+    with pytest.raises(AuditContradiction, match=r"once reached offset 8 .* ends at 2: it was rolled back"):
+        world.turn()
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_topic_that_was_made_anew_is_noticed_by_its_end(kept: int) -> None:
+    world = AuditWorld()
+    world.produce(3)
+    world.settle()
+    del world.broker.logs[BLOCKS][kept:]
+    world.restart()
+    with pytest.raises(AuditContradiction, match="made anew or truncated"):
+        world.turn()
+    assert world.offsets() == [0, 1, 2]
+
+
+def test_a_topic_that_was_made_anew_and_grew_is_noticed_by_the_last_record() -> None:
+    world = AuditWorld()
+    world.produce(3)
+    world.settle()
+    world.broker.logs[BLOCKS].clear()
+    for number in range(6):
+        world.broker.append(BLOCKS.topic, f"another record {number}".encode())
+    world.restart()
+    with pytest.raises(AuditContradiction, match=r"@2 is not the one that the log has a leaf for at offset 2"):
+        world.settle()
+    assert world.offsets() == [0, 1, 2]
+
+
+def test_a_last_record_that_vanished_from_kafka_is_noticed() -> None:
+    world = AuditWorld()
+    world.produce(4)
+    last = world.broker.logs[BLOCKS].pop()
+    world.settle()
+    world.broker.logs[BLOCKS][2:] = [last]
+    world.broker.append(BLOCKS.topic, b"later")
+    world.restart()
+    with pytest.raises(AuditContradiction, match=r"@3 is not the one that the log has a leaf for at offset 2"):
+        world.settle()
+
+
+def test_brokers_that_do_not_answer_are_asked_again() -> None:
+    world = AuditWorld()
+    world.produce(2)
+    world.source.answers = False
+    world.turn(3)
+    world.source.answers = True
+    world.source.not_yet = 3
+    world.settle()
+    assert world.offsets() == [0, 1]
+
+
+def test_stopping_logs_what_waits() -> None:
+    world = AuditWorld(overrides={"checkpoint_age_s": 100.0})
+    world.produce(2)
+    turns = iter([False, False, True])
+    world.loop.run(lambda: next(turns))
+    assert world.offsets() == [0, 1]
+    assert world.broker.committed[BLOCKS].offset == 2

@@ -1,0 +1,11 @@
+"""Why an audit worker stops, apart from what the log itself says."""
+
+from __future__ import annotations
+
+
+class AuditGap(Exception):
+    """Kafka's retention has removed records that are not in the log; the text says which and what to do."""
+
+
+class AuditContradiction(Exception):
+    """Kafka and the log tell different stories: one of them was rolled back, emptied or made anew."""

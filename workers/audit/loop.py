@@ -1,0 +1,228 @@
+"""The audit worker's loop: one thread that owns the consumer, one tree for each assigned partition.
+
+A partition that was assigned is held until its log is open and says where to read from. What cannot be written now is
+dropped and read again from Kafka: the log's last leaf, not the consumer, says how far the log is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from pipeline.evidence.log.audit_log import AuditLog
+from pipeline.evidence.log.errors import LogCorrupt, LogError, LogUnavailable
+from pipeline.media.errors import StoreUnavailable
+from pipeline.observability.metrics import Metrics
+from pipeline.streaming.clock import Clock
+from pipeline.streaming.codec import TopicNames
+from pipeline.streaming.transport import CommitPoint, PositionedSource, TopicPartition
+from pipeline.streaming.watch import Watch
+from schemas.topics import AUDITED_TOPICS
+from workers.audit.errors import AuditContradiction
+from workers.audit.log import named
+from workers.audit.settings import AuditSettings
+from workers.audit.tree import Bounds, OnLogged, Tree
+
+log = structlog.get_logger("mediasieve")
+
+Hook = Callable[[str], None]
+"""Called at named points of the loop; the fault tests kill the process there."""
+
+HOOKS = ("after_poll", "before_append", "after_append", "after_settle", "after_commit")
+
+_POLL_S = 0.1
+_AWAY = (LogUnavailable, StoreUnavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A partition without an open log: what the group has committed, and when to try again."""
+
+    committed: CommitPoint | None
+    retry_at_s: float = 0.0
+
+
+class AuditLoop:
+    """Also the listener of its source's assignments."""
+
+    def __init__(
+        self,
+        *,
+        source: PositionedSource,
+        open_log: Callable[[str], AuditLog],
+        settings: AuditSettings,
+        names: TopicNames,
+        clock: Clock,
+        metrics: Metrics,
+        watch: Watch | None = None,
+        on_logged: OnLogged = lambda _topic, _record: None,
+        hook: Hook = lambda _: None,
+    ) -> None:
+        """`open_log` is given `topic/partition`, the end of the tree's origin and its place in the storage."""
+        self._source = source
+        self._open_log = open_log
+        self._settings = settings
+        self._names = names
+        self._clock = clock
+        self._metrics = metrics
+        self._watch = watch or Watch()
+        self._on_logged = on_logged
+        self._hook = hook
+        self._held: dict[TopicPartition, _Held] = {}
+        self._trees: dict[TopicPartition, Tree] = {}
+        self._attempts: Counter[TopicPartition] = Counter()
+        self._failure: Exception | None = None
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Until `stopping`; then what waits is logged, and the group is left.
+
+        Raises:
+            Superseded, LogCorrupt, Untrusted, AuditGap, AuditContradiction, SourceFailed: `abandon`, and end the
+                process.
+        """
+        self.open()
+        while not stopping():
+            self.turn()
+        self._source.close()  # hears `revoked`, which logs what waits
+        self._raise_failure()
+
+    def open(self) -> None:
+        """Join the group."""
+        self._source.subscribe([self._names.physical(t) for t in AUDITED_TOPICS], self)
+        self._watch.warm()
+
+    def abandon(self, error: Exception) -> None:
+        """Leave the group and write nothing more: after an error that ends the process."""
+        self._failure = error
+        self._source.close()
+
+    def turn(self) -> None:
+        """One turn; see `run` for what it raises."""
+        self._open_held()
+        polled = self._source.poll(_POLL_S, self._settings.batch_size)
+        self._raise_failure()
+        now_s = self._clock.monotonic_s()
+        if polled.records:
+            self._hook("after_poll")
+        for record in polled.records:
+            if (tree := self._trees.get(record.tp)) is not None:
+                tree.take(record, now_s)
+        for tp, end in polled.ends.items():
+            if (tree := self._trees.get(tp)) is not None:
+                tree.end = end
+        for tp in [tp for tp, tree in self._trees.items() if self._due(tree, now_s)]:
+            self._flush(tp)
+        self._commit()
+        self._say()
+
+    def assigned(self, committed: Mapping[TopicPartition, CommitPoint | None]) -> None:
+        """See AssignmentListener."""
+        self._held |= {tp: _Held(point) for tp, point in committed.items()}
+        self._watch.rebalance("assigned", len(committed))
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """See AssignmentListener. What waits is logged first; a failure of that is raised by the turn."""
+        for tp in partitions:
+            if self._failure is None and tp in self._trees and self._trees[tp].waiting:
+                try:
+                    self._flush(tp)
+                except (LogError, AuditContradiction) as error:
+                    self._failure = error  # not from here: the client library calls this
+        if self._failure is None:
+            self._commit()
+        self._forget(partitions)
+        self._watch.rebalance("revoked", len(partitions))
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """See AssignmentListener. Another member's already: nothing is written."""
+        self._forget(partitions)
+        self._watch.rebalance("lost", len(partitions))
+
+    def _open_held(self) -> None:
+        now_s = self._clock.monotonic_s()
+        for tp, held in [(tp, held) for tp, held in self._held.items() if held.retry_at_s <= now_s]:
+            kept = self._source.bounds(tp)
+            if kept is None:
+                return  # brokers are away: asking for each partition would take long
+            self._open(tp, held, Bounds(*kept))
+            self._say()
+
+    def _open(self, tp: TopicPartition, held: _Held, bounds: Bounds) -> None:
+        topic = self._names.logical(tp.topic)
+        name = f"{topic}/{tp.partition}"
+        try:
+            origin = f"{self._settings.log_name}/{name}"
+            tree = Tree(topic, tp, origin, self._open_log(name), held.committed)
+            start = tree.start(bounds, self._settings.gap)
+        except _AWAY as error:
+            self._hold(tp, held.committed, error)
+            return
+        if not self._source.start(tp, start):
+            return
+        del self._held[tp]
+        self._trees[tp] = tree
+        log.info("log_open", tree=tree.origin, leaves=tree.log.size, last_offset=tree.last, read_from=start)
+
+    def _due(self, tree: Tree, now_s: float) -> bool:
+        if tree.since_s is None:
+            return False
+        return tree.waiting >= self._settings.batch_size or now_s - tree.since_s >= self._settings.checkpoint_age_s
+
+    def _flush(self, tp: TopicPartition) -> None:
+        tree = self._trees[tp]
+        started_s = self._clock.monotonic_s()
+        try:
+            self._hook("before_append")
+            leaves = _append(tree)
+            self._hook("after_append")
+            if leaves:
+                self._metrics.count("mediasieve_audit_leaves_total", tree.topic, by=leaves)
+                self._metrics.observe("mediasieve_audit_checkpoint_seconds", self._clock.monotonic_s() - started_s)
+            tree.settle(self._on_logged)
+            self._hook("after_settle")
+            self._attempts.pop(tp, None)
+        except _AWAY as error:
+            del self._trees[tp]
+            self._source.pause([tp])
+            self._hold(tp, tree.committed, error)
+
+    def _hold(self, tp: TopicPartition, committed: CommitPoint | None, error: Exception) -> None:
+        wait_s = min(self._settings.backoff_max_s, self._settings.backoff_first_s * 2.0 ** min(self._attempts[tp], 30))
+        self._attempts[tp] += 1
+        self._held[tp] = _Held(committed, self._clock.monotonic_s() + wait_s)
+        self._metrics.count("mediasieve_audit_waits_total", self._names.logical(tp.topic))
+        log.warning("log_waits", partition=str(tp), wait_s=wait_s, cause=type(error).__name__, detail=str(error))
+
+    def _commit(self) -> None:
+        points = {tp: point for tp, tree in self._trees.items() if (point := tree.point()) is not None}
+        if points:
+            self._source.commit(points)
+            for tp, point in points.items():
+                self._trees[tp].committed = point
+            self._hook("after_commit")
+
+    def _forget(self, partitions: Collection[TopicPartition]) -> None:
+        for tp in partitions:
+            self._held.pop(tp, None)
+            self._trees.pop(tp, None)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _say(self) -> None:
+        now_s = self._clock.monotonic_s()
+        since = [tree.since_s for tree in self._trees.values() if tree.since_s is not None]
+        oldest_s = now_s - min(since) if since else 0.0
+        in_flight = sum(tree.waiting for tree in self._trees.values())
+        self._watch.turn(oldest_s, in_flight, len(self._held) + len(self._trees))
+
+
+def _append(tree: Tree) -> int:
+    try:
+        return tree.append()
+    except LogCorrupt as error:
+        raise named(error, tree.origin) from error

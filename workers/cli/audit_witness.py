@@ -1,0 +1,67 @@
+"""`mediasieve audit witness`: a second party that co-signs only a log that grows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.evidence.log.key_set import KeySet
+from pipeline.evidence.log.keys import KeyType
+from pipeline.evidence.log.signer import Signer
+from pipeline.evidence.log.storage import open_log_storage
+from pipeline.evidence.log.witness import Witness
+from workers.cli.audit_common import Key, keys_from, log_place, plainly, say
+from workers.cli.common import Json, print_json
+
+app = typer.Typer(help="Co-sign checkpoints, on another host and account.", no_args_is_help=True, rich_markup_mode=None)
+Name = Annotated[str, typer.Option(help="Name of the witness, such as witness.example/audit.")]
+
+
+@app.command("keygen")
+def witness_keygen(
+    directory: Annotated[Path, typer.Argument(help="Folder for the two files; made if it is not there.")], name: Name
+) -> None:
+    """Make a witness's pair of keys.
+
+    Example: mediasieve audit witness keygen keys --name witness.example/audit
+    """
+    with plainly():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        signer = Signer.generate(name, KeyType.COSIGNATURE_V1)
+        signer.save(directory / "witness-private.pem")
+        KeySet([signer.verifier]).save(directory / "witness-public-keys.json")
+        say(f"{directory / 'witness-private.pem'}, {directory / 'witness-public-keys.json'}")
+
+
+@app.command()
+def observe(
+    *,
+    private_key: Annotated[Path, typer.Option(help="The witness's private key.", exists=True)],
+    name: Name,
+    state: Annotated[str, typer.Option(help="URL of what the witness remembers, such as file:///var/lib/witness.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the co-signed checkpoints.")],
+    key: Key = None,
+    json: Json = False,
+) -> None:
+    """Read the log, and co-sign every tree that continues what was co-signed last. Run it now and then.
+
+    Exit 1: a tree was rolled back or forked; nothing of it was co-signed.
+
+    Example: mediasieve audit witness observe --private-key w.pem --name witness.example/audit --state file:///w -o out
+    """
+    with plainly():
+        place, keys = log_place(), keys_from(key)
+        signer = Signer.load(name, private_key, KeyType.COSIGNATURE_V1)
+        witness = Witness(open_log_storage(state), signer, keys)
+        output.mkdir(parents=True, exist_ok=True)
+        for tree in place.trees():
+            reader = place.reader(tree, keys)
+            line = witness.observe(reader)
+            (output / f"{tree.replace('/', '-')}.checkpoint").write_bytes(reader.signed_checkpoint() + line)
+            size = reader.checkpoint().size
+            if json:
+                print_json({"tree": tree, "leaves": size})
+            else:
+                say(f"{tree}: {size} leaves co-signed")
