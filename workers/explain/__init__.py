@@ -1,0 +1,1 @@
+"""`mediasieve explain`: the whole story of one decision, collected and told."""
