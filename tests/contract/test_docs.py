@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import typer.main
 
-import pipeline.app
-from pipeline.observability.health import EXIT_STALLED
+import pipeline.exit_codes
 from pipeline.observability.metrics import METRICS
 from pipeline.settings import CONFIG_VARIABLE, PREFIX, load_settings
 from schemas.media import MediaReference
@@ -23,7 +22,6 @@ from schemas.wire import decode
 from workers import reference
 from workers.cli.main import app
 from workers.settings import Settings
-from workers.start import EXIT_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -169,8 +167,8 @@ def test_the_figures_of_the_readme_are_those_of_the_model_card() -> None:
 def test_the_exit_codes_are_all_described() -> None:
     table = (ROOT / "docs/delivery.md").read_text().partition("## Exit codes of a worker")[2]
     described = set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE)))
-    named = {value for name, value in vars(pipeline.app).items() if name.startswith("EXIT_")}
-    assert described == named | {0, 1, EXIT_SETTINGS, EXIT_STALLED}
+    named = {value for name, value in vars(pipeline.exit_codes).items() if name.startswith("EXIT_")}
+    assert described == named | {0, 1}
 
 
 def test_the_generated_pages_are_fresh() -> None:

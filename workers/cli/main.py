@@ -18,23 +18,36 @@ from pipeline.evaluation.fleet_run import FleetSilent
 from pipeline.evaluation.layouts import DatasetError
 from pipeline.evaluation.leakage import LeakageError
 from pipeline.evaluation.score_row import ScoresError
+from pipeline.evidence.erasure import ErasureRefused
+from pipeline.evidence.legal_hold import HoldUnknown
+from pipeline.evidence.object_lock import ObjectLockMissing
+from pipeline.evidence.retention import RetentionPolicyError
+from pipeline.evidence.sweep import SweepRefused
+from pipeline.media.errors import ContentCorrupt, StoreUnavailable
+from pipeline.media.master_keys import MasterKeyError
 from pipeline.settings import SettingsInvalid
 from pipeline.streaming.kafka.admin import AdminError
 from pipeline.streaming.kafka.client import KafkaUnavailable
 from pipeline.streaming.kafka.deadletter import NotReplayable
 from workers.cli.adapters import app as adapters_app
+from workers.cli.audit import app as audit_app
 from workers.cli.bench import app as bench_app
 from workers.cli.bundle import app as bundle_app
 from workers.cli.bundle_training import TrainingRefused
 from workers.cli.deadletter import app as deadletter_app
 from workers.cli.decisions import decisions
 from workers.cli.demo import demo
+from workers.cli.erase import erase
 from workers.cli.evaluate import evaluate
+from workers.cli.explain import explain
 from workers.cli.fleet import up, worker
+from workers.cli.hold import app as hold_app
 from workers.cli.inspect import inspect
+from workers.cli.keys import app as keys_app
 from workers.cli.plan import plan
 from workers.cli.policy import app as policy_app
 from workers.cli.publish import publish
+from workers.cli.retention import app as retention_app
 from workers.cli.topics import app as topics_app
 from workers.fleet import FleetFailed
 
@@ -52,16 +65,32 @@ app.command()(worker)
 app.command()(publish)
 app.command()(decisions)
 app.command()(inspect)
+app.command()(explain)
 app.command()(evaluate)
 app.command()(plan)
+app.command()(erase)
 app.add_typer(topics_app, name="topics")
 app.add_typer(deadletter_app, name="deadletter")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(policy_app, name="policy")
 app.add_typer(adapters_app, name="adapters")
+app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
+app.add_typer(retention_app, name="retention")
+app.add_typer(hold_app, name="hold")
+app.add_typer(keys_app, name="keys")
 
-_WRONG_INPUT = (SettingsInvalid, BundleError, PolicyError, ScoresError, TrainingRefused, DatasetError, LeakageError)
+_WRONG_INPUT = (
+    SettingsInvalid,
+    BundleError,
+    PolicyError,
+    ScoresError,
+    TrainingRefused,
+    DatasetError,
+    LeakageError,
+    RetentionPolicyError,
+    MasterKeyError,
+)
 _FOR_PEOPLE = (
     *_WRONG_INPUT,
     FleetSilent,
@@ -69,6 +98,12 @@ _FOR_PEOPLE = (
     AdminError,
     NotReplayable,
     FleetFailed,
+    ErasureRefused,
+    HoldUnknown,
+    ObjectLockMissing,
+    SweepRefused,
+    ContentCorrupt,
+    StoreUnavailable,
 )
 
 
