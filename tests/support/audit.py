@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -150,12 +150,13 @@ class AuditWorld:
     def open_log(self, name: str) -> AuditLog:
         return AuditLog.open(self.storage.under(name), f"{LOG_NAME}/{name}", self.signer, self.keys)
 
-    def on_logged(self, topic: Topic, record: RawRecord) -> None:
-        fault = self.store_faults.popleft() if self.store_faults else None
-        if fault is not None:
-            raise fault
-        self.logged.append((topic, record.offset))
-        self.handed_on.add((record.tp, record.offset))
+    def on_logged(self, topic: Topic, records: Sequence[RawRecord]) -> None:
+        for record in records:
+            fault = self.store_faults.popleft() if self.store_faults else None
+            if fault is not None:
+                raise fault
+            self.logged.append((topic, record.offset))
+            self.handed_on.add((record.tp, record.offset))
 
     def produce(self, count: int, tp: TopicPartition = BLOCKS) -> None:
         for _ in range(count):

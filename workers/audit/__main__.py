@@ -24,7 +24,7 @@ def main() -> int:
     try:
         settings = load_settings(Settings)
         require_object_lock(settings)
-        on_logged = retaining(open_retainer(settings))
+        on_logged = retaining(open_retainer(settings), settings.audit.retain_threads)
     except _UNUSABLE as error:
         return _unusable(error)
     try:

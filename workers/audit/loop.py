@@ -58,7 +58,7 @@ class AuditLoop:
         clock: Clock,
         metrics: Metrics,
         watch: Watch | None = None,
-        on_logged: OnLogged = lambda _topic, _record: None,
+        on_logged: OnLogged = lambda _topic, _records: None,
         hook: Hook = lambda _: None,
     ) -> None:
         """`open_log` is given `topic/partition`, the end of the tree's origin and its place in the storage."""

@@ -43,6 +43,12 @@ class AuditSettings(BaseModel):
     checkpoint_age_s: float = Field(
         default=1.0, ge=0, le=3600, description="longest wait of a record for its checkpoint, in seconds"
     )
+    retain_threads: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="decisions archived and locked at once; more for a store that is far away",
+    )
     gap: GapPolicy = Field(
         default=GapPolicy.STOP,
         description="stop: exit 10 when retention has removed records that are not in the log; record: log a leaf that "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.evidence.log.audit_log import AuditLog
@@ -13,8 +13,9 @@ from schemas.topics import Topic
 from workers.audit.errors import AuditContradiction, AuditGap
 from workers.audit.settings import GapPolicy
 
-OnLogged = Callable[[Topic, RawRecord], None]
-"""Called with each record after its leaf is in the log, at least once, before Kafka's offset is committed."""
+OnLogged = Callable[[Topic, Sequence[RawRecord]], None]
+"""Called with records of one partition after their leaves are in the log, with each at least once, before Kafka's
+offset is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,9 @@ class Tree:
         return fresh
 
     def settle(self, on_logged: OnLogged) -> None:
-        """Hand on what was logged, in order. What `on_logged` raises goes through."""
-        for record in self._waiting:
-            on_logged(self.topic, record)
+        """Hand on what was logged. What `on_logged` raises goes through, and all is handed on again."""
+        if self._waiting:
+            on_logged(self.topic, self._waiting)
         self._waiting.clear()
         self.since_s = None
 
