@@ -62,7 +62,7 @@ def audit_environment(home: Path) -> dict[str, str]:
     }
 
 
-def check_audit(home: Path, kafka: KafkaSettings, timeout_s: float = 30.0) -> AuditOutcome:
+def check_audit(home: Path, kafka: KafkaSettings, timeout_s: float = 120.0) -> AuditOutcome:
     """Wait for the audit worker to reach the end of its topics, then verify the log as `audit verify` does."""
     _wait_for_worker(kafka, timeout_s)
     place = LogPlace.of(_settings(home))

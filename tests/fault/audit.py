@@ -36,11 +36,12 @@ OFTEN = tuple(point for point in KILL_POINTS if "discard" not in point)
 
 FAST = {
     "MEDIASIEVE_KAFKA__GROUP_PROTOCOL": GroupProtocol.CLASSIC.value,
-    "MEDIASIEVE_KAFKA__EXTRA": '{"session.timeout.ms": "2000", "heartbeat.interval.ms": "500"}',
+    "MEDIASIEVE_KAFKA__EXTRA": '{"session.timeout.ms": "3000", "heartbeat.interval.ms": "500"}',
 }
-"""A dead member's partitions move after 2 s; the group protocol `consumer` takes 6 s on the tests' broker."""
+"""A dead member's partitions move after 3 s; the group protocol `consumer` takes 6 s on the tests' broker."""
 
 START_S = 60.0
+OTHER_EXITS = 2
 _ROUNDS_WITHOUT_ABORT = 3
 _TO_ONE_PARTITION = 300
 """Of each round, so that it fills a tile."""
@@ -95,9 +96,11 @@ def kill_and_go_on(
     kept: dict[str, list[Checkpoint]] = {}
     try:
         for number, point in enumerate(strikes[:kills]):
-            worker = auditors.start(Strike(point, nth=rng.randint(1, 3)))
+            strike = Strike(point, nth=rng.randint(1, 3))
+            worker = auditors.start(strike)
             publisher.publish(number, decisions // kills + (decisions % kills if number == 0 else 0))
-            _wait_struck(worker)
+            while not _was_struck(worker):
+                worker = auditors.start(strike)
             _keep(site, kept)
         last = auditors.start()
         wait_until(site.caught_up, 120.0, "the last worker reaches the end of Kafka")
@@ -105,7 +108,8 @@ def kill_and_go_on(
         return _found(site, decisions, kept) | {
             "seed": seed,
             "kills": {p: n for p in KILL_POINTS if (n := auditors.hooks[f"SIGKILL {p}"])},
-            "exits": dict(Counter(w.process.poll() for w in auditors.started[:-1])),
+            "exits": (exits := Counter(w.process.poll() for w in auditors.started[:-1])),
+            "other_exits": exits.total() - exits[-signal.SIGKILL],
             "passes": {p: auditors.hooks[p] for p in KILL_POINTS},
             "last_exit": code,
         }
@@ -136,13 +140,16 @@ class _Publisher:
                 self._site.transact(self._bad, aborted, self._rng.choice(topics), commit=False)
 
 
-def _wait_struck(worker: Worker) -> None:
+def _was_struck(worker: Worker) -> bool:
+    """True: killed where it was to be. False: the client library crashed first, and the strike is to come again."""
+
     def ended() -> bool:
         return worker.process.poll() is not None
 
     wait_until(ended, START_S, f"the kill at {worker.strike}; {worker.log_path}")
-    assert worker.process.poll() == -signal.SIGKILL, worker.tail()
-    assert worker.struck
+    code = worker.process.poll()
+    assert code in (-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT), worker.tail()
+    return code == -signal.SIGKILL and worker.struck
 
 
 def _keep(site: AuditSite, kept: dict[str, list[Checkpoint]]) -> None:

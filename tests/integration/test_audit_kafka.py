@@ -6,13 +6,15 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from pipeline.evidence.log.errors import Superseded
 from pipeline.evidence.log.leaf import Leaf
 from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from schemas.topics import AUDITED_TOPICS, Topic
 from tests.support.audit_kafka import AuditSite
-from tests.support.kafka import PARTITIONS, create_topics, delete_topics, produce, read_all
+from tests.support.kafka import PARTITIONS, TIMEOUT_S, create_topics, delete_topics, produce, read_all
+from tests.support.waiting import wait_until
 from workers.audit.errors import AuditContradiction, AuditGap
 
 
@@ -127,6 +129,8 @@ def test_a_topic_that_was_made_anew_is_refused(site: AuditSite) -> None:
     site.turn_until(site.caught_up, loop)
     loop.run(lambda: True)
     delete_topics(site.bootstrap, [name])
+    gone = AdminClient({"bootstrap.servers": site.bootstrap})
+    wait_until(lambda: name not in gone.list_topics(timeout=TIMEOUT_S).topics, TIMEOUT_S, f"{name} is gone")
     create_topics(site.bootstrap, site.prefix)
     produce(site.bootstrap, name, [b"second %d" % n for n in range(9)])
     loop = site.loop()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -27,7 +28,18 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 SHOTS = os.environ.get("EXPLAIN_SCREENSHOTS")
 """A folder for the screenshots, for people who look at them; otherwise they lie in pytest's own."""
 
-OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-features=LocalNetworkAccessChecks",  # a page from a file may ask a server on the loopback interface
+)
+BROWSER_S = 120.0
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: apt-get install chromium")
 ATTACK = "</pre><script>document.title='run'</script><img src='http://127.0.0.1:9/x' onerror=\"document.title='run'\">"
@@ -52,20 +64,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def browse(page: Path, *arguments: str) -> str:
-    """Standard output of a headless browser that is given a minute."""
+    """Standard output of a headless browser with a profile of its own: one that crashes leaves a lock in it."""
     assert BROWSER is not None
-    profile = page.parent / "profile"
-    command = (
-        BROWSER,
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        f"--user-data-dir={profile}",
-    )
-    done = subprocess.run(
-        [*command, *arguments, page.as_uri()], capture_output=True, text=True, timeout=60, check=True, encoding="utf-8"
-    )
+    with TemporaryDirectory(prefix="profile-", dir=page.parent, ignore_cleanup_errors=True) as profile:
+        done = subprocess.run(
+            [BROWSER, *OPTIONS, f"--user-data-dir={profile}", *arguments, page.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=BROWSER_S,
+            check=True,
+            encoding="utf-8",
+        )
     return done.stdout
 
 

@@ -122,7 +122,7 @@ class AuditSite:
             return False
         self._asked_s = now_s
         names = [f"{self.prefix}.{topic}" for topic in AUDITED_TOPICS]
-        lag = TopicAdmin({"bootstrap.servers": self.bootstrap}).group_lag(f"{self.prefix}.audit", names)
+        lag = TopicAdmin({"bootstrap.servers": self.bootstrap}, TIMEOUT_S).group_lag(f"{self.prefix}.audit", names)
         return not any(lag.values())
 
     def producer(self, transactional_id: str) -> Producer:
