@@ -53,6 +53,7 @@ def classifier(
         yield running
 
 
+@pytest.mark.soak  # compares speeds
 def test_a_hanging_host_costs_the_others_no_speed(classifier: LiveFleet, origins: tuple[int, list[int]]) -> None:
     """The best of some attempts counts: other load on the machine can only make a ratio worse."""
     good, hanging = origins
