@@ -123,6 +123,9 @@ class PositionedSource(Source, Protocol):
     def commit(self, offsets: Mapping[TopicPartition, CommitPoint]) -> None:
         """Tell the group how far the reader is, without waiting for the answer: nothing depends on it but lag."""
 
+    def refused(self) -> set[TopicPartition]:
+        """Partitions of which a commit failed since this was asked last: commit them again."""
+
 
 class CommitAborted(Exception):
     """Nothing of this commit will ever be visible; the same results may be committed again."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.evidence.log.directory_storage import DirectoryStorage
 from pipeline.evidence.log.errors import LogCorrupt, LogUnavailable, NotInLog, Superseded
 from pipeline.evidence.log.storage import LogStorage, open_log_storage
 from tests.support.audit_logs import filled, leaves, opened, reader
@@ -88,6 +89,18 @@ def test_parts_do_not_see_each_other(storage: LogStorage) -> None:
     assert storage.under("decisions.block").under("0").read("tile/0/000") == b"one"
 
 
+def test_folders_are_listed_with_what_lies_below_them(storage: LogStorage) -> None:
+    assert storage.folders() == storage.under("a").folders() == []
+    for name in ("a/decisions.block/0", "a/decisions.block/40", "b/decisions.pass/7"):
+        storage.under(name).swap_checkpoint(b"1", None)
+    storage.create("a/decisions.block/x", b"no folder")
+    storage.under("a/decisions.block/0").create("tile/0/000", b"one")
+    assert storage.folders() == ["a", "b"]
+    assert storage.under("a/decisions.block").folders() == ["0", "40"]
+    assert storage.under("a/decisions.block/0").folders() == ["tile"]
+    assert storage.under("a/decisions.block/40").folders() == []
+
+
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "tile//0", "tile/.", "tile/0/"])
 def test_no_path_leaves_its_storage(storage: LogStorage, path: str) -> None:
     with pytest.raises(ValueError, match="path"):
@@ -130,6 +143,19 @@ def test_a_directory_that_cannot_be_written_is_an_outage(tmp_path: Path) -> None
         storage.swap_checkpoint(b"1", None)
 
 
+def test_who_has_lost_the_checkpoint_writes_no_file_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_log_storage(tmp_path.as_uri())
+    token = storage.swap_checkpoint(b"1", None)
+    storage.swap_checkpoint(b"2", token)
+
+    def no_file(*_: object) -> None:
+        raise AssertionError("a file was staged")
+
+    monkeypatch.setattr(DirectoryStorage, "_staged", no_file)
+    with pytest.raises(Superseded):
+        storage.swap_checkpoint(b"3", token)
+
+
 def test_an_s3_outage_is_an_outage(s3: ConditionalS3) -> None:
     storage = open_log_storage(s3.url, s3.options)
     s3.failing = 403
@@ -137,6 +163,8 @@ def test_an_s3_outage_is_an_outage(s3: ConditionalS3) -> None:
         storage.create("tile/0/000", b"one")
     with pytest.raises(LogUnavailable, match="tile/0/000"):
         storage.read("tile/0/000")
+    with pytest.raises(LogUnavailable, match="list"):
+        storage.folders()
     with pytest.raises(LogUnavailable, match="checkpoint"):
         storage.read_checkpoint()
     with pytest.raises(LogUnavailable, match="checkpoint"):

@@ -64,7 +64,7 @@ def test_a_log_that_was_tampered_with_ends_it_with_tree_and_index(site: AuditSit
     loop = site.loop()
     site.turn_until(site.caught_up, loop)
     loop.run(lambda: True)
-    bundles = (site.home / "store/audit/decisions.block/1/tile/entries/000.p").iterdir()
+    bundles = (site.home / "store/audit/tests.example/audit/decisions.block/1/tile/entries/000.p").iterdir()
     bundle = max(bundles, key=lambda path: int(path.name))  # a slow machine may have made more than one
     data = bytearray(bundle.read_bytes())
     data[-20] ^= 1  # in the last entry, number 39

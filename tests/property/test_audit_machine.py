@@ -28,7 +28,7 @@ class AuditMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = AuditWorld(partitions=2, overrides={"batch_size": 3, "backoff_first_s": 0.5, "backoff_max_s": 0.5})
 
-    @rule(tp=st.sampled_from(TPS), count=st.integers(1, 7))
+    @rule(tp=st.sampled_from(TPS), count=st.integers(1, 40))
     def produce(self, tp: TopicPartition, count: int) -> None:
         self.world.produce(count, tp)
 
@@ -83,7 +83,7 @@ class AuditMachine(RuleBasedStateMachine):
         self.world.storage.faults.clear()
         self.world.store_faults.clear()
         self.world.restart()
-        self.world.turn(30)
+        self.world.turn(30 + sum(len(self.world.broker.logs[tp]) for tp in TPS))
         for tp in TPS:
             produced = len(self.world.broker.logs[tp])
             assert self.logged(tp) == list(range(produced))

@@ -12,18 +12,19 @@ from pipeline.evidence.log.audit_log import AuditLog
 from pipeline.evidence.log.errors import LogUnavailable
 from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.leaf import Leaf
-from pipeline.evidence.log.reader import LogReader
 from pipeline.evidence.log.signer import Signer
 from pipeline.evidence.log.storage import LogStorage, Token, open_log_storage
 from pipeline.observability.metrics import Metrics
 from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.memory import MemoryBroker, MemorySource
 from pipeline.streaming.transport import CommitPoint, RawRecord, TopicPartition
+from pipeline.streaming.watch import Watch
 from schemas.decision import Outcome, ReasonCode
 from schemas.ocsf import encode_finding, finding_from_decision
 from schemas.topics import Topic
 from tests.support.cases import decision
 from tests.support.streaming import FakeClock
+from workers.audit.log import LogPlace
 from workers.audit.loop import AuditLoop
 from workers.audit.settings import AuditSettings
 
@@ -41,7 +42,10 @@ class PositionedMemorySource(MemorySource):
         self._records = broker
         self.lows: dict[TopicPartition, int] = {}
         self.answers = True
+        self.silent: set[TopicPartition] = set()
         self.not_yet = 0
+        self.refusing = False
+        self._refused: set[TopicPartition] = set()
         self.commits: list[dict[TopicPartition, CommitPoint]] = []
         self.starts: list[tuple[TopicPartition, int]] = []
 
@@ -50,7 +54,7 @@ class PositionedMemorySource(MemorySource):
         self.pause(partitions)
 
     def bounds(self, tp: TopicPartition) -> tuple[int, int] | None:
-        return (self.lows.get(tp, 0), len(self._records.logs[tp])) if self.answers else None
+        return (self.lows.get(tp, 0), len(self._records.logs[tp])) if self.answers and tp not in self.silent else None
 
     def start(self, tp: TopicPartition, offset: int) -> bool:
         if self.not_yet:
@@ -63,7 +67,14 @@ class PositionedMemorySource(MemorySource):
 
     def commit(self, offsets: Mapping[TopicPartition, CommitPoint]) -> None:
         self.commits.append(dict(offsets))
-        self._records.committed |= offsets
+        if self.refusing:
+            self._refused |= offsets.keys()
+        else:
+            self._records.committed |= offsets
+
+    def refused(self) -> set[TopicPartition]:
+        found, self._refused = self._refused, set()
+        return found
 
 
 class FaultyStorage:
@@ -81,6 +92,14 @@ class FaultyStorage:
     def create(self, path: str, data: bytes) -> None:
         self._fail()
         self._inner.create(path, data)
+
+    def discard(self, path: str) -> None:
+        self._fail()
+        self._inner.discard(path)
+
+    def folders(self) -> list[str]:
+        self._check()
+        return self._inner.folders()
 
     def read_checkpoint(self) -> tuple[bytes, Token] | None:
         self._check()
@@ -106,11 +125,22 @@ class FaultyStorage:
             raise fault
 
 
+class Turns(Watch):
+    """Counts the pulses of the loop."""
+
+    def __init__(self) -> None:
+        self.pulses = 0
+
+    def turn(self, oldest_in_flight_s: float, in_flight: int, partitions: int) -> None:
+        self.pulses += 1
+
+
 @dataclass
 class AuditWorld:
     """Broker, log and loop; `restart` is what happens after a crash."""
 
     partitions: int = 1
+    log_name: str = LOG_NAME
     overrides: dict[str, Any] = field(default_factory=dict)
     broker: MemoryBroker = field(init=False)
     storage: FaultyStorage = field(init=False)
@@ -123,7 +153,8 @@ class AuditWorld:
     def __post_init__(self) -> None:
         self.broker = MemoryBroker(self.partitions)
         self.storage = FaultyStorage(open_log_storage("memory://"))
-        self.signer = Signer.generate(LOG_NAME)
+        self.signer = Signer.generate(self.log_name)
+        self.watch = Turns()
         self.clock = FakeClock()
         self.metrics = Metrics()
         self.restart()
@@ -132,23 +163,37 @@ class AuditWorld:
     def keys(self) -> KeySet:
         return KeySet([self.signer.verifier])
 
+    @property
+    def settings(self) -> AuditSettings:
+        return AuditSettings(log_name=self.log_name, **self.overrides)
+
+    @property
+    def place(self) -> LogPlace:
+        return LogPlace(self.storage, self.settings)
+
+    def begin_anew(self, log_name: str) -> None:
+        """What exit code 9 asks for when a topic or a log is gone: another name, with keys of its own."""
+        self.log_name, self.signer = log_name, Signer.generate(log_name)
+        self.restart()
+
     def restart(self) -> None:
         self.source = PositionedMemorySource(self.broker)
         self.loop = AuditLoop(
             source=self.source,
             open_log=self.open_log,
-            settings=AuditSettings(log_name=LOG_NAME, **self.overrides),
+            settings=self.settings,
             names=TopicNames(),
             clock=self.clock,
             metrics=self.metrics,
             on_logged=self.on_logged,
+            watch=self.watch,
             hook=self.hooks.append,
         )
         self.loop.open()
         self.loop.turn()  # assigned now, opened with the next turn
 
     def open_log(self, name: str) -> AuditLog:
-        return AuditLog.open(self.storage.under(name), f"{LOG_NAME}/{name}", self.signer, self.keys)
+        return AuditLog.open(self.place.tree(name), self.place.origin(name), self.signer, self.keys)
 
     def on_logged(self, topic: Topic, records: Sequence[RawRecord]) -> None:
         for record in records:
@@ -174,7 +219,7 @@ class AuditWorld:
         self.turn(4)
 
     def leaves(self, name: str = TREE) -> list[Leaf]:
-        reader = LogReader(self.storage.under(name), f"{LOG_NAME}/{name}", self.keys)
+        reader = self.place.reader(name, self.keys)
         size = reader.checkpoint().size
         return [Leaf.parse(entry) for entry in reader.entries(0, size)]
 

@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pipeline.evidence.log.audit_log import AuditLog, Hook
 from pipeline.evidence.log.checkpoint import Checkpoint
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.keys import KeyType
 from pipeline.evidence.log.leaf import Leaf
 from pipeline.evidence.log.merkle import EMPTY_ROOT, leaf_hash, node_hash
 from pipeline.evidence.log.reader import LogReader
-from pipeline.evidence.log.signer import KeySet, Signer
+from pipeline.evidence.log.signer import Signer
 from pipeline.evidence.log.storage import LogStorage
 from schemas.topics import Topic
 

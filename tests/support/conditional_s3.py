@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 BUCKET = "bucket"
 
@@ -80,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self.server_state.put(self._key(), data, *conditions), tag=e_tag(data))
 
     def do_GET(self) -> None:
+        if "list-type=2" in self.path and not self.server_state.failing:
+            self._list(unquote(self.path.partition("prefix=")[2].partition("&")[0]))
+            return
         data = self.server_state.objects.get(self._key())
         if self.server_state.failing:
             self._answer(self.server_state.failing)
@@ -99,6 +103,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.server_state.objects.pop(key, None)
         deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
         self._answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
+
+    def _list(self, prefix: str) -> None:
+        """Common prefixes, as delimiter=/ gives them."""
+        below = {key.removeprefix(prefix) for key in self.server_state.objects if key.startswith(prefix)}
+        folders = sorted({key.partition("/")[0] for key in below if "/" in key})
+        rows = "".join(f"<CommonPrefixes><Prefix>{prefix}{name}/</Prefix></CommonPrefixes>" for name in folders)
+        self._answer(200, f"<ListBucketResult>{rows}</ListBucketResult>".encode())
 
     def _key(self) -> str:
         return self.path.partition("?")[0].removeprefix(f"/{BUCKET}/")

@@ -49,6 +49,9 @@ class Faulty:
             raise LogUnavailable("not allowed")
         self.inner.discard(path)
 
+    def folders(self) -> list[str]:
+        return self.inner.folders()
+
     def read_checkpoint(self) -> tuple[bytes, Token] | None:
         return self.inner.read_checkpoint()
 
@@ -73,13 +76,26 @@ def directory(tmp_path: Path) -> LogStorage:
     return open_log_storage(tmp_path.as_uri())
 
 
-def test_an_empty_log_has_nothing(storage: LogStorage) -> None:
-    log = opened(storage)
-    assert (log.size, log.last_entry()) == (0, None)
+def test_a_new_log_begins_with_a_signed_checkpoint_of_no_leaves(storage: LogStorage) -> None:
     with pytest.raises(NotInLog, match="no checkpoint"):
         reader(storage).checkpoint()
+    log = opened(storage)
+    assert (log.size, log.last_entry()) == (0, None)
+    assert reader(storage).checkpoint() == Checkpoint(ORIGIN, 0, naive_root([]))
     with pytest.raises(NotInLog):
         reader(storage).entry(0)
+    assert opened(storage).append(leaves(0, 1)).size == 1
+
+
+def test_a_checkpoint_that_was_removed_is_told_from_a_log_that_never_was(storage: LogStorage) -> None:
+    filled(storage, 3)
+    storage.discard("checkpoint")
+    with pytest.raises(LogCorrupt, match="removed"):
+        opened(storage)
+    with pytest.raises(LogCorrupt, match="removed"):
+        reader(storage).checkpoint()
+    found = verify_all(storage, ORIGIN, KEYS)
+    assert (found.ok, found.first_bad_index) == (False, 0)
 
 
 def test_what_is_appended_is_covered_by_the_checkpoint(storage: LogStorage) -> None:
@@ -122,7 +138,7 @@ def test_what_cannot_be_an_entry_is_refused_and_nothing_written(storage: LogStor
     log = opened(storage)
     with pytest.raises(ValueError, match="entry"):
         log.append(entries)
-    assert storage.read_checkpoint() is None
+    assert reader(storage).checkpoint().size == 0
     assert log.append([b"x" * 65_535]).size == 1
 
 

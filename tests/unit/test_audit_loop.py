@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipeline.evidence.log.errors import LogUnavailable, Superseded
-from pipeline.media.errors import StoreUnavailable
+from pipeline.media.errors import ContentCorrupt, StoreUnavailable
 from pipeline.streaming.transport import CommitPoint, TopicPartition
 from schemas.topics import AUDITED_TOPICS, Topic
 from tests.support.audit import BLOCKS, ORIGIN, TREE, AuditWorld
-from workers.audit.errors import AuditContradiction, AuditGap
-from workers.audit.settings import GapPolicy
 
 
 def test_every_record_of_every_audited_topic_becomes_one_leaf() -> None:
@@ -41,44 +39,10 @@ def test_a_batch_is_written_when_it_is_full_or_old_enough() -> None:
     assert world.offsets() == list(range(7)), "full"
 
 
-def test_a_restart_goes_on_behind_the_last_leaf_and_looks_at_it_again() -> None:
-    world = AuditWorld()
-    world.produce(5)
-    world.settle()
-    world.restart()
-    world.produce(2)
-    world.settle()
-    assert world.source.starts[0] == (BLOCKS, 4), "the last logged record is read again, and compared"
-    assert world.offsets() == list(range(7))
-    assert world.broker.committed[BLOCKS] == CommitPoint(7, f"{ORIGIN}@6")
-
-
-def test_what_the_log_has_and_kafka_did_not_commit_is_not_logged_twice_but_handed_on_again() -> None:
-    world = AuditWorld()
-    world.produce(5)
-    world.settle()
-    world.broker.committed[BLOCKS] = CommitPoint(2, f"{ORIGIN}@1")  # the crash came between append and commit
-    world.logged.clear()
-    world.restart()
-    world.settle()
-    assert world.offsets() == list(range(5))
-    assert [offset for _, offset in world.logged] == [2, 3, 4]
-
-
-def test_a_group_without_offsets_hands_everything_on_again_and_logs_nothing_twice() -> None:
-    world = AuditWorld()
-    world.produce(5)
-    world.settle()
-    world.broker.committed.clear()
-    world.restart()
-    world.settle()
-    assert world.offsets() == list(range(5))
-    assert [offset for _, offset in world.logged] == [*range(5), *range(5)]
-
-
 @pytest.mark.parametrize("good_writes", range(4))
 def test_a_log_that_is_away_costs_a_wait_and_no_leaf(good_writes: int) -> None:
     world = AuditWorld(overrides={"backoff_first_s": 5.0})
+    world.turn()  # opens the trees, which writes too
     world.produce(3)
     world.storage.faults.extend([None] * good_writes + [LogUnavailable("the disk is full")])
     world.turn(3, seconds=1.0)
@@ -155,7 +119,7 @@ def test_a_lost_partition_is_dropped_and_a_revoked_one_is_finished() -> None:
     world.turn()
     world.source.lose([BLOCKS])
     world.turn(3)
-    assert world.storage.under(TREE).read_checkpoint() is None
+    assert world.offsets() == []
     world.source.assign([BLOCKS])
     world.turn(2)
     world.source.revoke([BLOCKS])
@@ -176,6 +140,16 @@ def test_a_failure_while_partitions_leave_is_raised_by_the_turn_and_commits_noth
         world.turn()
 
 
+def test_an_archive_that_differs_while_partitions_leave_is_raised_by_the_turn() -> None:
+    world = AuditWorld(overrides={"checkpoint_age_s": 100.0})
+    world.produce(2)
+    world.turn()
+    world.store_faults.append(ContentCorrupt("other bytes"))  # type: ignore[arg-type]
+    world.source.revoke([BLOCKS])
+    with pytest.raises(ContentCorrupt):
+        world.turn()
+
+
 def test_the_end_of_a_partition_is_committed_when_nothing_waits_below_it() -> None:
     world = AuditWorld()
     world.turn()
@@ -186,109 +160,49 @@ def test_the_end_of_a_partition_is_committed_when_nothing_waits_below_it() -> No
     assert world.offsets() == [0, 2]
 
 
-def test_removed_records_stop_the_worker_and_the_message_says_how_to_go_on() -> None:
+def test_a_commit_that_was_refused_is_sent_again_though_nothing_new_comes() -> None:
     world = AuditWorld()
     world.produce(3)
+    world.source.refusing = True
     world.settle()
-    world.produce(7)
-    world.source.lows[BLOCKS] = 8
-    lows = world.source.lows
-    world.restart()
-    world.source.lows = lows
-    with pytest.raises(AuditGap, match=r"offsets 3 to 7 .*mediasieve audit accept-gap decisions.block 0 --until 8"):
-        world.turn()
-    assert world.offsets() == [0, 1, 2]
-    world.overrides["gap"] = GapPolicy.RECORD
-    world.restart()
-    world.source.lows = lows
-    world.settle()
-    assert [(leaf.offset, leaf.gap_from) for leaf in world.leaves()][3:] == [(7, 3), (8, None), (9, None)]
-    world.restart()
-    world.source.lows = lows
-    world.settle()
-    assert world.offsets() == [0, 1, 2, 7, 8, 9], "the gap is told once"
+    assert BLOCKS not in world.broker.committed
+    world.source.refusing = False
+    world.turn()
+    assert world.broker.committed[BLOCKS] == CommitPoint(3, f"{ORIGIN}@2")
+    sent = len(world.source.commits)
+    world.turn(3)
+    assert len(world.source.commits) == sent, "and then no more"
 
 
-def test_markers_that_retention_removed_are_no_gap() -> None:
+def test_one_partition_without_a_leader_holds_up_no_other() -> None:
+    world = AuditWorld(partitions=3, overrides={"backoff_first_s": 5.0})
+    silent = TopicPartition(Topic.BLOCK.value, 0)
+    world.source.silent.add(silent)
+    world.turn(3)
+    assert {tp for tp, _ in world.source.starts} == set(world.source._positions) - {silent}
+    world.source.silent.clear()
+    world.turn(8)
+    assert silent in {tp for tp, _ in world.source.starts}
+
+
+def test_a_slow_archive_is_no_stalled_worker() -> None:
+    """The loop's pulse beats between slices of one batch."""
+    world = AuditWorld(overrides={"batch_size": 1000})
+    beats = []
+    world.loop._on_logged = lambda _topic, records: beats.append((len(records), world.watch.pulses))
+    world.produce(950)
+    world.settle()
+    assert [size for size, _ in beats] == [*[100] * 9, 50]
+    assert len({pulses for _, pulses in beats}) == 10
+
+
+def test_a_tree_that_fills_a_tile_removes_what_it_replaced() -> None:
     world = AuditWorld()
-    world.produce(3)
+    world.produce(200)
     world.settle()
-    world.broker.committed[BLOCKS] = CommitPoint(6, f"{ORIGIN}@2")  # three markers behind the last record
-    world.produce(5)
-    world.restart()
-    world.source.lows[BLOCKS] = 6
+    world.produce(200)
     world.settle()
-    assert world.offsets() == [0, 1, 2, 6, 7]
-
-
-@pytest.mark.parametrize("note", ["", "somebody", f"{ORIGIN}@1", f"{ORIGIN}@x", "other@2"])
-def test_an_offset_that_somebody_else_moved_hides_no_gap(note: str) -> None:
-    world = AuditWorld()
-    world.produce(8)
-    world.broker.logs[BLOCKS], later = world.broker.logs[BLOCKS][:3], world.broker.logs[BLOCKS][3:]
-    world.settle()
-    world.broker.logs[BLOCKS] += later
-    world.broker.committed[BLOCKS] = CommitPoint(8, note)
-    world.restart()
-    world.source.lows[BLOCKS] = 6
-    with pytest.raises(AuditGap):
-        world.turn()
-
-
-def test_an_empty_log_begins_at_the_oldest_record() -> None:
-    world = AuditWorld()
-    world.produce(5)
-    world.source.lows[BLOCKS] = 3
-    world.settle()
-    assert world.offsets() == [3, 4]
-
-
-def test_a_log_that_was_rolled_back_is_noticed_by_kafkas_note() -> None:
-    world = AuditWorld()
-    world.produce(3)
-    world.settle()
-    world.broker.committed[BLOCKS] = CommitPoint(9, f"{ORIGIN}@8")
-    world.produce(6)
-    world.restart()
-    with pytest.raises(AuditContradiction, match=r"once reached offset 8 .* ends at 2: it was rolled back"):
-        world.turn()
-
-
-@pytest.mark.parametrize("kept", [0, 2])
-def test_a_topic_that_was_made_anew_is_noticed_by_its_end(kept: int) -> None:
-    world = AuditWorld()
-    world.produce(3)
-    world.settle()
-    del world.broker.logs[BLOCKS][kept:]
-    world.restart()
-    with pytest.raises(AuditContradiction, match="made anew or truncated"):
-        world.turn()
-    assert world.offsets() == [0, 1, 2]
-
-
-def test_a_topic_that_was_made_anew_and_grew_is_noticed_by_the_last_record() -> None:
-    world = AuditWorld()
-    world.produce(3)
-    world.settle()
-    world.broker.logs[BLOCKS].clear()
-    for number in range(6):
-        world.broker.append(BLOCKS.topic, f"another record {number}".encode())
-    world.restart()
-    with pytest.raises(AuditContradiction, match=r"@2 is not the one that the log has a leaf for at offset 2"):
-        world.settle()
-    assert world.offsets() == [0, 1, 2]
-
-
-def test_a_last_record_that_vanished_from_kafka_is_noticed() -> None:
-    world = AuditWorld()
-    world.produce(4)
-    last = world.broker.logs[BLOCKS].pop()
-    world.settle()
-    world.broker.logs[BLOCKS][2:] = [last]
-    world.broker.append(BLOCKS.topic, b"later")
-    world.restart()
-    with pytest.raises(AuditContradiction, match=r"@3 is not the one that the log has a leaf for at offset 2"):
-        world.settle()
+    assert world.offsets() == list(range(400))
 
 
 def test_brokers_that_do_not_answer_are_asked_again() -> None:

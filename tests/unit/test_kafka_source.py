@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
 
-from pipeline.streaming.kafka.source import raw_record
+from pipeline.streaming.kafka.source import KafkaSource, raw_record
 from pipeline.streaming.stage import Item
+from pipeline.streaming.transport import CommitPoint, TopicPartition
 from schemas.types import StageName
 from workers.verdicts import MAX_WAITED_S, Stopwatch
 
@@ -76,3 +79,26 @@ def test_an_ordinary_wait_is_told() -> None:
 
     item = Item("x", "m", "t", "s", "o", "0" * 32, 1, time.time() - 5.0)
     assert 5_000.0 <= Stopwatch(StageName.CLASSIFIER, item).stop().waited_ms <= MAX_WAITED_S * 1000
+
+
+def test_a_commit_that_failed_is_told_once_whether_at_once_or_later() -> None:
+    source = KafkaSource({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
+    try:
+        good, bad = KafkaPartition("t", 0, 5), KafkaPartition("t", 1, 5)
+        source._on_commit(None, [good])
+        assert source.refused() == set()
+        source._on_commit(KafkaError(KafkaError.REBALANCE_IN_PROGRESS), [bad])
+        assert source.refused() == {TopicPartition("t", 1)}
+        assert source.refused() == set()
+        source._consumer = Refusing()  # type: ignore[assignment]
+        source.commit({TopicPartition("t", 2): CommitPoint(5)})
+        assert source.refused() == {TopicPartition("t", 2)}
+    finally:
+        source._closed = True
+
+
+class Refusing:
+    """A consumer that is not in the group."""
+
+    def commit(self, **_: Any) -> None:
+        raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))

@@ -100,9 +100,9 @@ def test_a_file_is_whole_or_absent_and_synced_before_the_checkpoint(
         real_link(source, target)
 
     real_link = os.link
+    log = opened(open_log_storage(tmp_path.as_uri()))
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("os.link", link)
-    log = opened(open_log_storage(tmp_path.as_uri()))
     log.append(leaves(0, 3))
     assert calls == [
         *("data", "link tile/entries/000.p/3", "data", "link tile/0/000.p/3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import stat
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import pytest
 
 from pipeline.evidence.log.audit_log import AuditLog
 from pipeline.evidence.log.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from pipeline.evidence.log.errors import KeyFileInvalid, LogCorrupt, Untrusted
-from pipeline.evidence.log.key_set import TrustedKey
+from pipeline.evidence.log.errors import KeyFileInvalid, LogCorrupt, Superseded, Untrusted
+from pipeline.evidence.log.key_set import KeySet, TrustedKey
 from pipeline.evidence.log.keys import KeyType, Verifier
 from pipeline.evidence.log.merkle import EMPTY_ROOT
 from pipeline.evidence.log.note import parse_note
-from pipeline.evidence.log.signer import KeySet, Signer, generate
+from pipeline.evidence.log.signer import Signer
 from pipeline.evidence.log.storage import open_log_storage
 from tests.support.audit_logs import KEYS, LOG, ORIGIN, SIGNER, filled, leaves, signer
 
@@ -125,12 +126,12 @@ def test_a_checkpoint_of_another_log_is_refused() -> None:
 
 
 def test_a_private_key_is_kept_in_a_file_of_its_owner(tmp_path: Path) -> None:
-    made = generate(LOG)
+    made = Signer.generate(LOG)
     made.save(tmp_path / "key.pem")
     assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
     assert Signer.load(LOG, tmp_path / "key.pem").verifier == made.verifier
     with pytest.raises(KeyFileInvalid, match=r"key\.pem"):
-        generate(LOG).save(tmp_path / "key.pem")
+        Signer.generate(LOG).save(tmp_path / "key.pem")
     with pytest.raises(KeyFileInvalid, match="absent"):
         Signer.load(LOG, tmp_path / "absent")
     (tmp_path / "text").write_text("no key")
@@ -225,7 +226,7 @@ def test_a_log_goes_on_with_its_next_key() -> None:
     log = AuditLog.open(storage, ORIGIN, signer(2), keys)
     log.append(leaves(310, 320))
     assert AuditLog.open(storage, ORIGIN, signer(2), keys).size == 320
-    with pytest.raises(Untrusted, match="retired"):
+    with pytest.raises(Superseded, match="retired"):
         AuditLog.open(storage, ORIGIN, SIGNER, keys)
     with pytest.raises(Untrusted, match="no trusted key"):
         AuditLog.open(storage, ORIGIN, SIGNER, KEYS)
@@ -244,7 +245,7 @@ def test_a_log_below_a_retirement_was_rolled_back() -> None:
 
 def test_a_key_that_nobody_would_trust_signs_nothing() -> None:
     storage = open_log_storage("memory://")
-    with pytest.raises(Untrusted, match="not in the key file"):
+    with pytest.raises(Untrusted, match="not in the file of public keys"):
         AuditLog.open(storage, ORIGIN, signer(2), KEYS)
     with pytest.raises(Untrusted, match="another log"):
         AuditLog.open(storage, "other.example/decisions.block/0", SIGNER, KEYS)
@@ -257,3 +258,28 @@ def test_a_retired_key_may_be_written_by_hand() -> None:
     keys = KeySet([TrustedKey(vkey=SIGNER.verifier.vkey, retired_at={})])
     with pytest.raises(Untrusted):
         open_checkpoint(sign_checkpoint(Checkpoint(ORIGIN, 0, EMPTY_ROOT), SIGNER), keys)
+
+
+def test_a_stolen_key_counts_for_the_trees_of_its_retirement_alone(tmp_path: Path) -> None:
+    keys = KEYS.adding(signer(2).verifier).retire(SIGNER.verifier, [HEAD], stolen=True)
+    keys.save(tmp_path / "keys.json")
+    for given in (keys, KeySet.load(tmp_path / "keys.json")):
+        assert open_checkpoint(sign_checkpoint(HEAD, SIGNER), given) == HEAD
+        for size in (0, 6):  # what the thief made up
+            with pytest.raises(Untrusted, match="stolen"):
+                open_checkpoint(sign_checkpoint(Checkpoint(ORIGIN, size, bytes(32)), SIGNER), given)
+        assert given.retired_origins() == {ORIGIN}
+
+
+def test_a_stolen_key_must_be_retired() -> None:
+    with pytest.raises(KeyFileInvalid, match="retired_at must name"):
+        KeySet([TrustedKey(vkey=SIGNER.verifier.vkey, stolen=True)])
+
+
+def test_the_key_file_is_on_the_disk_before_it_replaces_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("os.fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    KEYS.save(tmp_path / "keys.json")
+    assert synced == [str(tmp_path / f"keys.json.new-{os.getpid()}"), str(tmp_path)]

@@ -6,12 +6,14 @@ import base64
 
 import pytest
 
+from pipeline.evidence.log.checkpoint import Checkpoint, sign_checkpoint
 from pipeline.evidence.log.cosignature import cosign
 from pipeline.evidence.log.errors import LogCorrupt, NotInLog, ProofInvalid, Untrusted
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.keys import KeyType
 from pipeline.evidence.log.note import parse_note
 from pipeline.evidence.log.proof import Proof, make_proof, verify_proof
-from pipeline.evidence.log.signer import KeySet, Signer
+from pipeline.evidence.log.signer import Signer
 from pipeline.evidence.log.storage import LogStorage, open_log_storage
 from tests.support.audit_logs import KEYS, ORIGIN, filled, leaves, reader, signer
 
@@ -117,7 +119,7 @@ def test_no_proof_is_made_of_what_is_not_there(storage: LogStorage) -> None:
 
 
 def cosigned(storage: LogStorage, *lines: bytes) -> bytes:
-    return make_proof(reader(storage), 7, cosignatures=lines)
+    return make_proof(reader(storage), 7, note=reader_note(storage) + b"".join(lines))
 
 
 def line(storage: LogStorage, witness: Signer = WITNESS, timestamp: int = 1_700_000_000) -> bytes:
@@ -159,3 +161,29 @@ def test_the_key_of_a_log_is_no_witness(storage: LogStorage) -> None:
         line(storage, signer())
     with pytest.raises(ProofInvalid, match="witnesses"):
         verify_proof(cosigned(storage), None, KEYS, witnesses=KEYS, quorum=1)
+
+
+def test_a_proof_under_an_earlier_cosigned_checkpoint_holds_though_the_log_grew(storage: LogStorage) -> None:
+    note = reader_note(storage) + line(storage)
+    filled(storage, 700)
+    for index in (0, 299):
+        proof = make_proof(reader(storage), index, note=note)
+        assert verify_proof(proof, None, KEYS, witnesses=WITNESSES, quorum=1).size == 300
+    with pytest.raises(NotInLog):
+        make_proof(reader(storage), 300, note=note)
+
+
+def test_no_proof_is_made_under_a_checkpoint_that_the_log_does_not_continue(storage: LogStorage) -> None:
+    forked = sign_checkpoint(Checkpoint(ORIGIN, 299, bytes(32)), signer())
+    with pytest.raises(LogCorrupt, match="forked"):
+        make_proof(reader(storage), 7, note=forked)
+    with pytest.raises(ProofInvalid, match="not of"):
+        make_proof(reader(storage), 7, note=sign_checkpoint(Checkpoint(f"{ORIGIN}0", 299, bytes(32)), signer()))
+
+
+def test_a_witness_key_that_was_retired_counts_no_longer(storage: LogStorage) -> None:
+    retired = WITNESSES.retire(WITNESS.verifier, [Checkpoint(ORIGIN, 100, bytes(32))])
+    proof = cosigned(storage, line(storage))
+    with pytest.raises(ProofInvalid, match="witnesses"):
+        verify_proof(proof, None, KEYS, witnesses=retired, quorum=1)
+    assert verify_proof(cosigned(storage, line(storage, SECOND)), None, KEYS, witnesses=retired, quorum=1).size == 300

@@ -45,11 +45,13 @@ def test_a_reader_refuses_a_log_that_went_back(storage: LogStorage) -> None:
 def test_what_is_not_there_cannot_be_asked_for(storage: LogStorage) -> None:
     filled(storage, 10)
     here = reader(storage)
+    assert list(here.entries(5, 5)) == list(here.entries(10, 10)) == []
     for ask in (
         lambda: here.entry(10),
         lambda: here.entry(-1),
         lambda: list(here.entries(5, 11)),
-        lambda: list(here.entries(5, 5)),
+        lambda: list(here.entries(6, 5)),
+        lambda: list(here.entries(11, 11)),
         lambda: here.inclusion_proof(5, 5),
         lambda: here.inclusion_proof(5, 11),
         lambda: here.consistency_proof(5, 11),

@@ -11,9 +11,10 @@ from pipeline.evidence.log.audit_log import AuditLog
 from pipeline.evidence.log.checkpoint import Checkpoint, sign_checkpoint
 from pipeline.evidence.log.edge import RightEdge
 from pipeline.evidence.log.errors import LogCorrupt, LogError
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.leaf import Leaf
 from pipeline.evidence.log.merkle import leaf_hash
-from pipeline.evidence.log.signer import KeySet, Signer
+from pipeline.evidence.log.signer import Signer
 from pipeline.evidence.log.storage import LogStorage, open_log_storage
 from pipeline.evidence.log.tiles import pack_bundle, whole_entries
 from pipeline.evidence.log.verify_all import MAX_FAULTS, Verification, verify_all

@@ -9,9 +9,9 @@ from pipeline.evidence.log.audit_log import AuditLog
 from pipeline.evidence.log.checkpoint import Checkpoint, sign_checkpoint
 from pipeline.evidence.log.cosignature import cosigners
 from pipeline.evidence.log.errors import LogCorrupt, Superseded, Untrusted, WitnessRefused
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.keys import KeyType
 from pipeline.evidence.log.reader import LogReader
-from pipeline.evidence.log.signer import KeySet
 from pipeline.evidence.log.storage import LogStorage, Token, open_log_storage
 from pipeline.evidence.log.witness import Witness
 from tests.support.audit_logs import KEYS, LOG, ORIGIN, SIGNER, filled, leaves, opened, reader, signer
@@ -147,6 +147,16 @@ def test_what_the_witness_kept_is_verified_when_it_is_read(
     mine.swap_checkpoint(stored[0].replace(b"\n10\n", b"\n09\n"), stored[1])
     with pytest.raises(Untrusted):
         witness.observe(reader(log))
+
+
+def test_a_witness_remembers_every_tree_also_one_without_leaves(witness: Witness, log: LogStorage) -> None:
+    empty = open_log_storage("memory://")
+    other = f"{LOG}/decisions.pass/3"
+    AuditLog.open(empty, other, SIGNER, KEYS)
+    assert witness.origins() == []
+    witness.observe(reader(log))
+    witness.observe(LogReader(empty, other, KEYS))
+    assert witness.origins() == [ORIGIN, other]
 
 
 class Racing:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from pipeline.evidence.log.errors import NotInLog
 from pipeline.evidence.log.key_set import KeySet
@@ -15,15 +16,22 @@ from pipeline.streaming.kafka.config import KafkaSettings
 from schemas.topics import AUDITED_TOPICS, Topic
 from workers.audit.log import LogPlace
 
+LATE_S = 3600
+"""A record of this age has its leaf, if an audit worker is at work."""
+
+GROUP = "audit"
+"""The consumer group of the audit workers."""
+
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """One partition. `compared` records are in both, `pending` ones are newer than the last leaf.
+    """One partition. `compared` records are in both, `pending` ones wait for their leaf.
 
-    Faults, as offsets: `missing` are in Kafka and not in the log though later ones are, `foreign` are in the log and
-    not in Kafka though Kafka still keeps that range, `differing` have another digest there.
+    Faults, as offsets: `missing` are in Kafka and not in the log, though later ones are, or the group `audit` has
+    committed past them, or they are older than `LATE_S`; `foreign` are in the log and not in Kafka, though Kafka keeps
+    that range or ends below; `differing` have another digest there.
     """
 
     tree: str
@@ -57,43 +65,71 @@ def compare_with_kafka(place: LogPlace, keys: KeySet, kafka: KafkaSettings) -> l
     admin, names = TopicAdmin(kafka.common()), TopicNames(kafka.topic_prefix)
     found = []
     for topic in AUDITED_TOPICS:
-        name = names.physical(topic)
-        held: dict[int, dict[int, bytes]] = {p.partition: {} for p in admin.end_offsets([name])}
-        with RecordReader(kafka, [name]) as reader:
-            for record in reader.to_end():
-                held[record.tp.partition][record.offset] = hashlib.sha256(record.value).digest()
-        oldest = admin.start_offsets([name])  # asked last: what retention removes meanwhile is no fault
-        for partition, records in sorted(held.items()):
-            low = oldest[PartitionId(name, partition)]
-            kept = {offset: digest for offset, digest in records.items() if offset >= low}
-            found.append(compare(f"{topic}/{partition}", kept, _logged(place, keys, topic, partition), low))
+        held = _held(admin, kafka, names.physical(topic))
+        logged = {p: _logged(place, keys, topic, p, one.low) for p, one in held.items()}
+        ends = admin.end_offsets([names.physical(topic)])  # asked last: what is logged meanwhile lies below
+        for partition, one in sorted(held.items()):
+            end = ends[PartitionId(names.physical(topic), partition)]
+            found.append(compare(f"{topic}/{partition}", one, logged[partition], end))
     return found
 
 
-def compare(tree: str, kafka: dict[int, bytes], log: dict[int, bytes], low: int) -> Completeness:
-    """Offsets and digests of both sides; Kafka keeps offsets from `low` on, and was read before the log."""
-    last_logged, last_read = max(log, default=-1), max(kafka, default=-1)
-    newer = sum(offset > last_logged for offset in kafka)
-    both = kafka.keys() & log.keys()
+@dataclass(slots=True)
+class Held:
+    """What Kafka holds of a partition: digests by offset, from `low` on.
+
+    `due` are offsets that must have a leaf by now. It was read before the log.
+    """
+
+    digests: dict[int, bytes] = field(default_factory=dict)
+    due: set[int] = field(default_factory=set)
+    low: int = 0
+
+
+def _held(admin: TopicAdmin, kafka: KafkaSettings, name: str) -> dict[int, Held]:
+    ends = admin.end_offsets([name])  # asked before the lag, so that a point is never put too high
+    lag = admin.group_lag(kafka.group(GROUP), [name])
+    held = {p.partition: Held() for p in ends}
+    late_ms = (time.time() - LATE_S) * 1000
+    with RecordReader(kafka, [name]) as reader:
+        for record in reader.to_end():
+            one = held[record.tp.partition]
+            one.digests[record.offset] = hashlib.sha256(record.value).digest()
+            place = PartitionId(name, record.tp.partition)
+            if record.offset < ends[place] - lag[place] or record.timestamp_ms < late_ms:
+                one.due.add(record.offset)
+    for place, low in admin.start_offsets([name]).items():  # asked last: what retention removes meanwhile is no fault
+        one = held[place.partition]
+        one.low, one.digests = low, {offset: digest for offset, digest in one.digests.items() if offset >= low}
+    return held
+
+
+def compare(tree: str, kafka: Held, log: dict[int, bytes], end: int) -> Completeness:
+    """Compare with the leaves from `kafka.low` on; `end` is Kafka's, asked after the log was read."""
+    held = kafka.digests
+    last_logged, last_read = max(log, default=-1), max(held, default=-1)
+    absent, extra, both = held.keys() - log.keys(), log.keys() - held.keys(), held.keys() & log.keys()
+    missing = sorted(o for o in absent if o < last_logged or o in kafka.due)
     return Completeness(
         tree,
         compared=len(both),
-        pending=newer,
-        missing=tuple(sorted(o for o in kafka.keys() - log.keys() if o < last_logged)),
-        foreign=tuple(sorted(o for o in log.keys() - kafka.keys() if low <= o <= last_read)),
-        differing=tuple(sorted(o for o in both if kafka[o] != log[o])),
+        pending=len(absent) - len(missing),
+        missing=tuple(missing),
+        foreign=tuple(sorted(o for o in extra if o <= last_read or o >= end)),
+        differing=tuple(sorted(o for o in both if held[o] != log[o])),
     )
 
 
-def _logged(place: LogPlace, keys: KeySet, topic: Topic, partition: int) -> dict[int, bytes]:
-    """Leaves that stand for records; a gap's leaf stands for none."""
+def _logged(place: LogPlace, keys: KeySet, topic: Topic, partition: int, low: int) -> dict[int, bytes]:
+    """Digests by offset, from `low` on, of leaves that stand for records; a gap's leaf stands for none."""
     reader = place.reader(f"{topic}/{partition}", keys)
     try:
         size = reader.checkpoint().size
     except NotInLog:
         return {}
-    leaves = (Leaf.parse(entry) for entry in reader.entries(0, size)) if size else iter(())
-    return {leaf.offset: bytes.fromhex(leaf.record_sha256) for leaf in leaves if leaf.gap_from is None}
+    leaves = (Leaf.parse(entry) for entry in reader.entries(0, size))
+    kept = (leaf for leaf in leaves if leaf.gap_from is None and leaf.offset >= low)
+    return {leaf.offset: bytes.fromhex(leaf.record_sha256) for leaf in kept}
 
 
 def _some(offsets: tuple[int, ...]) -> str:

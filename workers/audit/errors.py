@@ -9,3 +9,7 @@ class AuditGap(Exception):
 
 class AuditContradiction(Exception):
     """Kafka and the log tell different stories: one of them was rolled back, emptied or made anew."""
+
+
+class KeptInvalid(Exception):
+    """What was given as kept checkpoints is none of this log; names the file."""

@@ -14,7 +14,7 @@ import structlog
 
 from pipeline.evidence.log.audit_log import AuditLog
 from pipeline.evidence.log.errors import LogCorrupt, LogError, LogUnavailable
-from pipeline.media.errors import StoreUnavailable
+from pipeline.media.errors import ContentCorrupt, StoreUnavailable
 from pipeline.observability.metrics import Metrics
 from pipeline.streaming.clock import Clock
 from pipeline.streaming.codec import TopicNames
@@ -80,8 +80,8 @@ class AuditLoop:
         """Until `stopping`; then what waits is logged, and the group is left.
 
         Raises:
-            Superseded, LogCorrupt, Untrusted, AuditGap, AuditContradiction, SourceFailed: `abandon`, and end the
-                process.
+            LogError, ContentCorrupt, AuditGap, AuditContradiction, SourceFailed, UnknownMajorVersion: `abandon`, and
+                end the process.
         """
         self.open()
         while not stopping():
@@ -112,7 +112,8 @@ class AuditLoop:
                 tree.take(record, now_s)
         for tp, end in polled.ends.items():
             if (tree := self._trees.get(tp)) is not None:
-                tree.end = end
+                tree.reached(end)
+        self._go_back()
         for tp in [tp for tp, tree in self._trees.items() if self._due(tree, now_s)]:
             self._flush(tp)
         self._commit()
@@ -129,7 +130,7 @@ class AuditLoop:
             if self._failure is None and tp in self._trees and self._trees[tp].waiting:
                 try:
                     self._flush(tp)
-                except (LogError, AuditContradiction) as error:
+                except (LogError, AuditContradiction, ContentCorrupt) as error:
                     self._failure = error  # not from here: the client library calls this
         if self._failure is None:
             self._commit()
@@ -145,8 +146,9 @@ class AuditLoop:
         now_s = self._clock.monotonic_s()
         for tp, held in [(tp, held) for tp, held in self._held.items() if held.retry_at_s <= now_s]:
             kept = self._source.bounds(tp)
-            if kept is None:
-                return  # brokers are away: asking for each partition would take long
+            if kept is None:  # its leader is away, or all brokers: asking for the others in this turn could take long
+                self._hold(tp, held.committed, "NoBounds", "the brokers did not say what they keep of it")
+                return
             self._open(tp, held, Bounds(*kept))
             self._say()
 
@@ -158,13 +160,19 @@ class AuditLoop:
             tree = Tree(topic, tp, origin, self._open_log(name), held.committed)
             start = tree.start(bounds, self._settings.gap)
         except _AWAY as error:
-            self._hold(tp, held.committed, error)
+            self._hold(tp, held.committed, type(error).__name__, str(error))
             return
         if not self._source.start(tp, start):
             return
         del self._held[tp]
         self._trees[tp] = tree
         log.info("log_open", tree=tree.origin, leaves=tree.log.size, last_offset=tree.last, read_from=start)
+
+    def _go_back(self) -> None:
+        """To what must be handed on again, where the last leaf's record was compared."""
+        for tp, tree in self._trees.items():
+            if tree.back_to is not None and self._source.start(tp, tree.back_to):
+                tree.back_to = None
 
     def _due(self, tree: Tree, now_s: float) -> bool:
         if tree.since_s is None:
@@ -181,27 +189,29 @@ class AuditLoop:
             if leaves:
                 self._metrics.count("mediasieve_audit_leaves_total", tree.topic, by=leaves)
                 self._metrics.observe("mediasieve_audit_checkpoint_seconds", self._clock.monotonic_s() - started_s)
-            tree.settle(self._on_logged)
+            tree.settle(self._on_logged, self._say)
             self._hook("after_settle")
             self._attempts.pop(tp, None)
         except _AWAY as error:
             del self._trees[tp]
             self._source.pause([tp])
-            self._hold(tp, tree.committed, error)
+            self._hold(tp, tree.committed, type(error).__name__, str(error))
 
-    def _hold(self, tp: TopicPartition, committed: CommitPoint | None, error: Exception) -> None:
+    def _hold(self, tp: TopicPartition, committed: CommitPoint | None, cause: str, detail: str) -> None:
         wait_s = min(self._settings.backoff_max_s, self._settings.backoff_first_s * 2.0 ** min(self._attempts[tp], 30))
         self._attempts[tp] += 1
         self._held[tp] = _Held(committed, self._clock.monotonic_s() + wait_s)
         self._metrics.count("mediasieve_audit_waits_total", self._names.logical(tp.topic))
-        log.warning("log_waits", partition=str(tp), wait_s=wait_s, cause=type(error).__name__, detail=str(error))
+        log.warning("log_waits", partition=str(tp), wait_s=wait_s, cause=cause, detail=detail)
 
     def _commit(self) -> None:
+        for tp in self._source.refused() & self._trees.keys():
+            self._trees[tp].refused()
         points = {tp: point for tp, tree in self._trees.items() if (point := tree.point()) is not None}
         if points:
             self._source.commit(points)
             for tp, point in points.items():
-                self._trees[tp].committed = point
+                self._trees[tp].sent(point)
             self._hook("after_commit")
 
     def _forget(self, partitions: Collection[TopicPartition]) -> None:

@@ -28,6 +28,11 @@ def make_keys(directory: Path, name: str) -> tuple[Path, Path]:
     private, public = key_files(directory)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if private.exists() and not public.exists():
+            raise KeyFileInvalid(
+                f"{private} is there without {public}: an earlier run was interrupted. If no log was begun with that "
+                f"key, remove {private} and run again; else copy the file of public keys back"
+            )
         if public.exists():
             raise KeyFileInvalid(f"{public} exists already: keys are never overwritten; `mediasieve audit rotate`")
         signer = Signer.generate(name)
@@ -38,16 +43,20 @@ def make_keys(directory: Path, name: str) -> tuple[Path, Path]:
     return private, public
 
 
-def rotate(place: LogPlace, new_private: Path) -> list[Checkpoint]:
+def rotate(place: LogPlace, new_private: Path, *, stolen: bool = False) -> list[Checkpoint]:
     """Hand every tree over to a next key, and retire the one in use at exactly these checkpoints.
 
     First both keys are trusted; then each tree's checkpoint is signed anew, by compare-and-swap, so that a worker that
-    still runs with the old key is superseded; then the old key is retired. Run it again with the same file after it was
-    interrupted anywhere.
+    still runs with the old key is superseded, also in a tree without leaves; then the old key is retired. Trees that
+    were begun meanwhile follow. A worker that reads this file of public keys begins none after that; one that reads a
+    copy of it must be stopped before. Run it again with the same file if it was interrupted before the old key was
+    retired.
 
     Args:
         place: of the log; its settings name the private key in use and the file of public keys, which is replaced.
         new_private: where the next private key is written; one that is there is taken.
+        stolen: the key in use is in other hands: trust it for nothing but these very checkpoints. Compare them with
+            kept ones first.
 
     Returns:
         The checkpoints, one for each tree.
@@ -68,9 +77,13 @@ def rotate(place: LogPlace, new_private: Path) -> list[Checkpoint]:
     if keys.find(new.verifier.name, new.verifier.key_id) is None:
         keys = keys.adding(new.verifier)
         keys.save(_given(path))
-    heads = [_sign_anew(place, tree, new, keys) for tree in place.trees()]
-    keys.retire(old.verifier, heads).save(_given(path))
-    return heads
+    heads: dict[str, Checkpoint] = {}
+    retired = False
+    while (begun := [tree for tree in place.trees() if tree not in heads]) or not retired:
+        heads |= {tree: _sign_anew(place, tree, new, keys) for tree in begun}
+        keys.retire(old.verifier, list(heads.values()), stolen=stolen).save(_given(path))
+        retired = True
+    return list(heads.values())
 
 
 def _sign_anew(place: LogPlace, tree: str, new: Signer, keys: KeySet) -> Checkpoint:

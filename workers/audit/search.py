@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.leaf import Leaf
 from pipeline.evidence.log.reader import LogReader
 from pipeline.evidence.log.tiles import TILE_WIDTH
-from schemas.topics import Topic
+from schemas.topics import AUDITED_TOPICS, DECISION_TOPICS, Topic
 from workers.audit.log import LogPlace
 
 
@@ -25,22 +26,34 @@ class Found:
     reader: LogReader
 
 
-def find_by_name(place: LogPlace, keys: KeySet, name: str, tenant: str | None = None) -> Iterator[Found]:
-    """Leaves of a decision uid, else of a media id; the newest of each tree first, decisions before reviews.
+def find_newest(place: LogPlace, keys: KeySet, name: str, tenant: str | None = None) -> Found | None:
+    """The leaf of a decision uid or a media id: of the decision with the highest sequence, else of a review.
 
-    Tenants may use the same media id: `tenant` None takes any.
+    Reads each tree from its end up to the first leaf of that name. Decisions on one media id under several uids have no
+    order between the trees; then it is the newest of one of them. Tenants may use the same media id: `tenant` None
+    takes any.
 
     Raises:
         LogCorrupt, Untrusted, LogUnavailable: see LogReader.
     """
-    needle = _decision_uid(name) or hashlib.sha256(name.encode()).hexdigest()
-    for tree in place.trees():
-        reader = place.reader(tree, keys)
-        for index, entry in _backwards(reader):
-            if needle.encode() in entry:
-                leaf = Leaf.parse(entry)
-                if needle in (leaf.decision_uid, leaf.media_id_sha256) and tenant in (None, leaf.tenant):
-                    yield Found(tree, index, leaf, reader)
+    decisions = [
+        found for tree in place.trees(DECISION_TOPICS.values()) if (found := _last_in(tree, place, keys, name, tenant))
+    ]
+    if decisions:
+        return max(decisions, key=lambda found: found.leaf.sequence or 0)
+    others = place.trees(topic for topic in AUDITED_TOPICS if topic not in DECISION_TOPICS.values())
+    return next((found for tree in others if (found := _last_in(tree, place, keys, name, tenant))), None)
+
+
+def _last_in(tree: str, place: LogPlace, keys: KeySet, name: str, tenant: str | None) -> Found | None:
+    needles = _needles(name)
+    reader = place.reader(tree, keys)
+    for index, entry in _backwards(reader):
+        if any(needle.encode() in entry for needle in needles):
+            leaf = Leaf.parse(entry)
+            if needles & {leaf.decision_uid, leaf.media_id_sha256} and tenant in (None, leaf.tenant):
+                return Found(tree, index, leaf, reader)
+    return None
 
 
 def find_by_place(place: LogPlace, keys: KeySet, topic: Topic, partition: int, offset: int) -> Found | None:
@@ -76,8 +89,9 @@ def _backwards(reader: LogReader) -> Iterator[tuple[int, bytes]]:
         stop = start
 
 
-def _decision_uid(text: str) -> str | None:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        return None
+def _needles(name: str) -> set[str]:
+    """What a leaf of that name holds: the digest of a media id, which may look like a uid, and the uid itself."""
+    found = {hashlib.sha256(name.encode()).hexdigest()}
+    with suppress(ValueError):
+        found.add(str(UUID(name)))
+    return found

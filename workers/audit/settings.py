@@ -30,8 +30,10 @@ class AuditSettings(BaseModel):
     )
     log_name: str = Field(
         default="mediasieve",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$",
-        description="first part of each tree's origin, LOG_NAME/TOPIC/PARTITION; another name is another log",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
+        description="first part of each tree's origin and folder, LOG_NAME/TOPIC/PARTITION, and name of the keys; "
+        "another name is another log",
     )
     private_key: Path | None = Field(
         default=None, description="file of the Ed25519 key that signs; `mediasieve audit keygen` makes it"
@@ -39,7 +41,12 @@ class AuditSettings(BaseModel):
     public_keys: Path | None = Field(
         default=None, description="JSON file of the public keys to trust, retired ones too"
     )
-    batch_size: int = Field(default=256, ge=1, le=10_000, description="records of a partition that make a checkpoint")
+    kept: Path | None = Field(
+        default=None,
+        description="folder of checkpoints (*.checkpoint) that were kept elsewhere: the worker refuses a log that does "
+        "not continue each",
+    )
+    batch_size: int = Field(default=256, ge=1, le=1_000, description="records of a partition that make a checkpoint")
     checkpoint_age_s: float = Field(
         default=1.0, ge=0, le=3600, description="longest wait of a record for its checkpoint, in seconds"
     )

@@ -18,6 +18,15 @@ OnLogged = Callable[[Topic, Sequence[RawRecord]], None]
 offset is committed."""
 
 
+SLICE = 100
+"""Records that are handed on between two pulses."""
+
+_NEW_LOG = (
+    "Begin a new log beside the old one: stop the workers, make keys with `mediasieve audit keygen DIR --name NAME`, "
+    "and set audit.log_name, audit.private_key and audit.public_keys to them"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What Kafka keeps of a partition: offsets from `low` on, below `high`."""
@@ -45,13 +54,16 @@ class Tree:
     """Offset of the newest record taken since the log was opened."""
     end: int = field(init=False, default=-1)
     """Every record below it is known to be logged and settled, if none waits: the partition's end, as last reached."""
+    back_to: int | None = field(init=False, default=None)
+    """Where reading must go on, once the record of the last leaf was compared; until then nothing is taken."""
     since_s: float | None = field(init=False, default=None)
     """When the oldest record that waits was taken."""
     _waiting: list[RawRecord] = field(init=False, default_factory=list)
     _fresh: list[Leaf] = field(init=False, default_factory=list)
     _from: int = field(init=False, default=0)
     _settled: int = field(init=False, default=0)
-    _expects_newest: bool = field(init=False, default=False)
+    _compares: bool = field(init=False, default=False)
+    _resend: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         entry = self.log.last_entry()
@@ -73,7 +85,8 @@ class Tree:
     def start(self, bounds: Bounds, policy: GapPolicy) -> int:
         """The offset to read from: never later than what is not in the log, or not handed to `OnLogged`.
 
-        The last logged record is read again where Kafka still has it, and compared.
+        Where Kafka still has the last logged record, that one is read first, and compared: no record is taken, and no
+        point made, before it is known to be the same. Then reading goes on at `back_to`.
 
         Raises:
             AuditGap: records that are not in the log are no longer kept, and the policy is to stop.
@@ -84,15 +97,15 @@ class Tree:
         if bounds.high < expected:
             raise AuditContradiction(
                 f"{self.origin}: the log has a leaf for offset {self.last}, but {self.tp} ends at {bounds.high}: the "
-                "topic was made anew or truncated. Give audit.log_name a new value to begin a new log"
+                f"topic was made anew or truncated. {_NEW_LOG}"
             )
-        if self.newest is not None and bounds.low > expected and vouched < bounds.low:
+        if (self.newest is not None or vouched >= 0) and bounds.low > max(expected, vouched):
             self._gap(expected, bounds.low, policy)
-        self._settled = self.committed.offset if self.committed else 0
-        start = max(bounds.low, min(self._settled, self.last)) if self.newest is not None else bounds.low
-        self.seen, self._from, self.end = start - 1, start, vouched
-        self._expects_newest = self.newest is not None and self.newest.gap_from is None and start <= self.last
-        return start
+        self._settled = self.committed.offset if self.committed and self._note() is not None else 0
+        self._from = max(bounds.low, min(self._settled, self.last)) if self.newest is not None else bounds.low
+        self.seen, self.end = self._from - 1, vouched
+        self._compares = self.newest is not None and self.newest.gap_from is None and self._from <= self.last
+        return self.last if self._compares else self._from
 
     def take(self, record: RawRecord, now_s: float) -> None:
         """Keep one record for the next checkpoint; one that was taken already is dropped.
@@ -100,10 +113,12 @@ class Tree:
         Raises:
             AuditContradiction: it is not the record that the log has at this offset.
         """
-        if record.offset <= self.seen:
-            return
-        if self._expects_newest and record.offset >= self.last:
+        if self._compares:
             self._compare(record)
+            self._compares = False
+            self.back_to = self._from if self._from < record.offset else None
+        if self.back_to is not None or record.offset <= self.seen:
+            return
         self.seen = record.offset
         if record.offset <= self.last and record.offset < self._settled:
             return
@@ -112,6 +127,11 @@ class Tree:
             self._fresh.append(leaf_of(self.topic, self.tp.partition, record.offset, record.value))
         if self.since_s is None:
             self.since_s = now_s
+
+    def reached(self, end: int) -> None:
+        """Reading has come to the partition's end."""
+        if not self._compares and self.back_to is None:
+            self.end = end
 
     def append(self) -> int:
         """Write the leaves that wait and their checkpoint; returns how many. The records still wait for `settle`.
@@ -126,11 +146,15 @@ class Tree:
             self._fresh.clear()
         return fresh
 
-    def settle(self, on_logged: OnLogged) -> None:
-        """Hand on what was logged. What `on_logged` raises goes through, and all is handed on again."""
-        if self._waiting:
-            on_logged(self.topic, self._waiting)
-        self._waiting.clear()
+    def settle(self, on_logged: OnLogged, pulse: Callable[[], None] = lambda: None) -> None:
+        """Hand on what was logged, a slice at a time with a pulse after each: a store that is slow is not stuck.
+
+        What `on_logged` raises goes through, and all that was not handed on is handed on again.
+        """
+        while self._waiting:
+            on_logged(self.topic, self._waiting[:SLICE])
+            del self._waiting[:SLICE]
+            pulse()
         self.since_s = None
 
     def point(self) -> CommitPoint | None:
@@ -138,19 +162,32 @@ class Tree:
         if self._waiting or (self.seen < self._from and self.end < 0):
             return None
         point = CommitPoint(max(self.seen + 1, self.end), f"{self.origin}@{self.last}")
-        return None if point == self.committed else point
+        return None if point == self.committed and not self._resend else point
+
+    def sent(self, point: CommitPoint) -> None:
+        """The point is on its way to the group."""
+        self.committed, self._resend = point, False
+
+    def refused(self) -> None:
+        """The group did not take a point: `point` gives it again."""
+        self._resend = True
+
+    def _note(self) -> int | None:
+        """The last leaf that the committed point's note names; None when it is not a note of ours about this tree."""
+        origin, _, last = self.committed.note.rpartition("@") if self.committed else ("", "", "")
+        return int(last) if origin == self.origin and last.removeprefix("-").isdecimal() else None
 
     def _vouched(self) -> int:
         """The offset below which a point of ours says that nothing is missing; -1 without such a point."""
-        origin, _, last = self.committed.note.rpartition("@") if self.committed else ("", "", "")
-        if self.committed is None or origin != self.origin or not last.removeprefix("-").isdecimal():
+        last = self._note()
+        if self.committed is None or last is None:
             return -1
-        if int(last) > self.last:
+        if last > self.last:
             raise AuditContradiction(
                 f"{self.origin}: the log once reached offset {last} of {self.tp}, and now ends at {self.last}: it was "
-                "rolled back or emptied. Restore it, or give audit.log_name a new value to begin a new log"
+                f"rolled back or emptied. Restore it. Only if it is lost for good: {_NEW_LOG}"
             )
-        return self.committed.offset if int(last) == self.last else -1
+        return self.committed.offset if last == self.last else -1
 
     def _gap(self, first: int, until: int, policy: GapPolicy) -> None:
         if policy is GapPolicy.STOP:
@@ -169,6 +206,5 @@ class Tree:
         if logged is None or (record.offset, found.record_sha256) != (logged.offset, logged.record_sha256):
             raise AuditContradiction(
                 f"{self.origin}: the record at {self.tp}@{record.offset} is not the one that the log has a leaf for at "
-                f"offset {self.last}: the topic was made anew. Give audit.log_name a new value to begin a new log"
+                f"offset {self.last}: the topic was made anew. {_NEW_LOG}"
             )
-        self._expects_newest = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.evidence.log.audit_log import AuditLog
-from pipeline.evidence.log.errors import KeyFileInvalid, LogCorrupt, Superseded, Untrusted
+from pipeline.evidence.log.errors import KeyFileInvalid, LeafInvalid, LogCorrupt, Superseded, Untrusted
 from pipeline.exit_codes import (
     EXIT_LOG_CORRUPT,
     EXIT_LOG_GAP,
@@ -13,30 +13,37 @@ from pipeline.exit_codes import (
     EXIT_SUPERSEDED,
     EXIT_UNKNOWN_VERSION,
 )
+from pipeline.media.errors import ContentCorrupt
 from pipeline.process import WorkerProcess
 from pipeline.settings import SettingsInvalid
 from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.kafka.source import KafkaSource
 from pipeline.streaming.transport import SourceFailed
 from schemas.wire import UnknownMajorVersion
+from workers.audit.completeness import GROUP
 from workers.audit.errors import AuditContradiction, AuditGap
 from workers.audit.log import LogPlace, Writer
 from workers.audit.loop import AuditLoop, Hook
 from workers.audit.tree import OnLogged
 from workers.settings import Settings
 
-NAME = "audit"
+NAME = GROUP
 """Of the worker and of its consumer group."""
 
-_STOPS = (Superseded, LogCorrupt, Untrusted, AuditContradiction, AuditGap, SourceFailed, UnknownMajorVersion)
+STOPS = (
+    *(Superseded, LogCorrupt, LeafInvalid, Untrusted, KeyFileInvalid, ContentCorrupt),
+    *(AuditContradiction, AuditGap, SourceFailed, UnknownMajorVersion),
+)
+"""What ends the process with an exit code of its own."""
 
 
 def run_audit(settings: Settings, on_logged: OnLogged, hook: Hook = lambda _: None) -> int:
     """Run until SIGTERM or SIGINT; returns the process's exit code.
 
     0: drained. 6: a record of a newer major version. 7: the broker did not say what is committed. 8: another process
-    writes to the log now. 9: the log is corrupt, or contradicts Kafka or the keys. 10: retention has removed records
-    that are not in the log. In each case but 0 nothing was written after the cause was seen.
+    writes to the log now, or the key was retired. 9: log or archive is corrupt, or contradicts Kafka or the keys.
+    10: retention has removed records that are not in the log. In each case but 0 nothing was written after the cause
+    was seen.
 
     Raises:
         SettingsInvalid: keys or log URL cannot be used; nothing was started.
@@ -57,7 +64,7 @@ def run_audit(settings: Settings, on_logged: OnLogged, hook: Hook = lambda _: No
     )
     try:
         loop.run(process.stopping)
-    except _STOPS as error:
+    except STOPS as error:
         code = process.failed(exit_code(error), error)
         loop.abandon(error)
         return code
@@ -74,6 +81,8 @@ def open_writer(settings: Settings, hook: Hook = lambda _: None) -> Callable[[st
         return Writer(LogPlace.of(settings), hook)
     except KeyFileInvalid as error:
         raise SettingsInvalid(f"{error}; `mediasieve audit keygen` makes keys") from error
+    except Untrusted as error:
+        raise SettingsInvalid(f"MEDIASIEVE_AUDIT__KEPT (in the file: audit.kept): {error}") from error
 
 
 def exit_code(error: Exception) -> int:

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-from pipeline.evidence.log.checkpoint import open_checkpoint
-from pipeline.evidence.log.errors import LogCorrupt, ProofInvalid
+from pipeline.evidence.log.checkpoint import Checkpoint, open_checkpoint
+from pipeline.evidence.log.errors import LogCorrupt, NotInLog, ProofInvalid
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.leaf import Leaf
 from pipeline.evidence.log.merkle import verify_consistency
+from pipeline.evidence.log.note import parse_note
 from pipeline.evidence.log.proof import Proof, make_proof, verify_proof
+from pipeline.evidence.log.reader import LogReader
 from schemas.topics import Topic
 from workers.audit.rotation import key_files, make_keys
 from workers.audit.rotation import rotate as rotate_keys
-from workers.audit.search import Found, find_by_name, find_by_place
+from workers.audit.search import Found, find_by_place, find_newest
 from workers.cli.audit_common import EXIT_NOT_FOUND, Key, keys_from, log_place, plainly, say
 from workers.cli.audit_log import accept_gap, status, verify_log
 from workers.cli.audit_witness import app as witness_app
@@ -53,17 +56,24 @@ def keygen(
 
 @app.command()
 def rotate(
-    new_private_key: Annotated[Path, typer.Argument(help="File for the next private key.")], json: Json = False
+    new_private_key: Annotated[Path, typer.Argument(help="File for the next private key.")],
+    *,
+    stolen: Annotated[
+        bool, typer.Option("--stolen", help="The key in use is in other hands: trust it for these checkpoints alone.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Hand every tree over to a next key and retire the one in use; the file of public keys is replaced.
 
-    A worker that still runs with the old key ends with exit code 8: start it with the new one. Give the new file of
-    public keys to everybody who verifies. Run again with the same file after an interruption.
+    A worker that still runs with the old key ends with exit code 8: start it with the new one. Stop workers that read
+    a copy of the file of public keys before. Give the new file to everybody who verifies. Run again with the same file
+    after an interruption. With --stolen, first `audit verify --all --kept DIR`; proofs under older checkpoints of that
+    key must then be made again.
 
     Example: mediasieve audit rotate /etc/mediasieve/audit/2027.pem
     """
     with plainly():
-        heads = rotate_keys(log_place(), new_private_key)
+        heads = rotate_keys(log_place(), new_private_key, stolen=stolen)
         for head in heads:
             if json:
                 print_json({"origin": head.origin, "size": head.size, "root": head.root.hex()})
@@ -90,7 +100,8 @@ def prove(
 ) -> None:
     """Write one file that proves, without the log, that a record is in it; `audit verify FILE` reads it.
 
-    Of several leaves of that name the newest decision is proved. Looks through the trees from their newest leaf.
+    Of several leaves of that name the decision with the highest sequence is proved. Looks through the trees from their
+    newest leaf. With --cosigned the proof is under the newest co-signed checkpoint, not under the log's newest.
 
     Example: mediasieve audit prove 0b1f5a1e-8f5e-5a53-9d0c-3f3c9d2a7c11 -o decision.tlog-proof
     """
@@ -101,13 +112,19 @@ def prove(
                 f"no leaf for {name or f'{topic}[{partition}]@{offset}'} in {log_place().settings.log_name}", error=True
             )
             raise typer.Exit(EXIT_NOT_FOUND)
-        lines = _cosignatures(cosigned, found) if cosigned else ()
+        note = _cosigned(cosigned, found) if cosigned else None
         path = output or Path(f"{found.leaf.decision_uid or found.tree.replace('/', '-')}-{found.index}.tlog-proof")
-        path.write_bytes(make_proof(found.reader, found.index, cosignatures=lines))
+        path.write_bytes(make_proof(found.reader, found.index, note=note))
+        gap = found.leaf.gap_from is not None
         if json:
-            print_json({"proof": str(path), **_facts(found)})
-        else:
-            say(f"{path}: leaf {found.index} of {found.reader.origin}, {found.leaf.topic}@{found.leaf.offset}")
+            print_json({"proof": str(path), "gap": gap, **_facts(found)})
+            return
+        say(f"{path}: leaf {found.index} of {found.reader.origin}, {found.leaf.topic}@{found.leaf.offset}")
+        if gap:
+            missing = f"{found.leaf.gap_from} to {found.leaf.offset}"
+            say(
+                f"GAP: offset {offset} was never logged; the proof is of the leaf that says so of {missing}", error=True
+            )
 
 
 @app.command()
@@ -176,8 +193,7 @@ def consistency(
             raise typer.BadParameter(f"{old} is of {first.origin}, {new} of {second.origin}")
         if first.size > second.size:
             raise LogCorrupt(f"{new} has {second.size} leaves, fewer than the {first.size} of {old}: rolled back")
-        place = log_place()
-        reader = place.reader(first.origin.removeprefix(f"{place.settings.log_name}/"), keys)
+        reader = _reader_of(second, keys)
         path = reader.consistency_proof(first.size, second.size)
         verify_consistency(first.size, first.root, second.size, second.root, path)
         if json:
@@ -186,13 +202,27 @@ def consistency(
             say(f"{first.origin}: the {second.size} leaves of {new} continue the {first.size} of {old}")
 
 
+def _reader_of(newest: Checkpoint, keys: KeySet) -> LogReader:
+    """Of the log that the checkpoint is of, and must continue it: also where it is gone."""
+    place = log_place()
+    prefix = place.origin("")
+    if not newest.origin.startswith(prefix):
+        raise typer.BadParameter(f"the checkpoints are of {newest.origin}, the log of the settings is {prefix}...")
+    reader = place.reader(newest.origin.removeprefix(prefix), keys)
+    try:
+        reader.check_continues(newest)
+    except NotInLog as error:
+        raise LogCorrupt(f"{error}, but it had one of {newest.size} leaves: the log was removed", 0) from error
+    return reader
+
+
 def _find(
     name: str | None, tenant: str | None, at: tuple[Topic | None, int | None, int | None], key: Path | None
 ) -> Found | None:
     place, keys = log_place(), keys_from(key)
     topic, partition, offset = at
     if name is not None and at == (None, None, None):
-        return next(find_by_name(place, keys, name, tenant), None)
+        return find_newest(place, keys, name, tenant)
     if name is None and topic is not None and partition is not None and offset is not None:
         return find_by_place(place, keys, topic, partition, offset)
     raise typer.BadParameter("give a decision uid or media id; or --topic, --partition and --offset")
@@ -203,10 +233,13 @@ def _facts(found: Found) -> dict[str, object]:
     return {"origin": found.reader.origin, "index": found.index, "leaf": leaf}
 
 
-def _cosignatures(directory: Path, found: Found) -> list[bytes]:
-    """The lines that a witness added to the checkpoint that the proof will hold."""
+def _cosigned(directory: Path, found: Found) -> bytes:
+    """The checkpoint that a witness co-signed, with its lines."""
     path = directory / f"{found.tree.replace('/', '-')}.checkpoint"
-    signed, cosigned = found.reader.signed_checkpoint(), path.read_bytes()
-    if not cosigned.startswith(signed):
-        raise ProofInvalid(f"{path} is of another checkpoint than the log's newest: run `audit witness observe` again")
-    return cosigned[len(signed) :].splitlines(keepends=True)
+    note = path.read_bytes()
+    size = Checkpoint.parse(parse_note(note).text).size
+    if size <= found.index:
+        raise NotInLog(
+            f"{path} is of {size} leaves, and leaf {found.index} came later: run `audit witness observe` again"
+        )
+    return note

@@ -16,6 +16,7 @@ from pipeline.evidence.log.key_set import KeySet
 from pipeline.settings import load_settings
 from pipeline.streaming.kafka.admin import AdminError
 from pipeline.streaming.kafka.client import KafkaUnavailable
+from workers.audit.errors import KeptInvalid
 from workers.audit.log import LogPlace
 from workers.cli.common import logs_on_stderr
 from workers.settings import Settings
@@ -52,14 +53,14 @@ def plainly() -> Iterator[None]:
     try:
         with logs_on_stderr():
             yield
-    except (LogError, OSError, KafkaUnavailable, AdminError) as error:
+    except (LogError, OSError, KeptInvalid, KafkaUnavailable, AdminError) as error:
         say(f"mediasieve: {error}", error=True)
         sys.exit(_exit_code(error))
 
 
 def _exit_code(error: Exception) -> int:
     match error:
-        case KeyFileInvalid() | OSError():
+        case KeyFileInvalid() | KeptInvalid() | OSError():
             return EXIT_WRONG_INPUT
         case NotInLog():
             return EXIT_NOT_FOUND

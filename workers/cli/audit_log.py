@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,54 +9,57 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.evidence.log.checkpoint import Checkpoint, open_checkpoint
-from pipeline.evidence.log.errors import LogCorrupt
 from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.leaf import Leaf, gap_leaf
-from pipeline.evidence.log.verify_all import verify_all
+from pipeline.evidence.log.verify_all import Verification, verify_all
 from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.kafka.admin import PartitionId, TopicAdmin
 from schemas.topics import Topic
 from workers.audit.completeness import compare_with_kafka
-from workers.audit.log import LogPlace
+from workers.audit.log import LogPlace, kept_checkpoints
 from workers.audit.worker import open_writer
-from workers.cli.audit_common import EXIT_FALSE, Key, keys_from, log_place, plainly, say
+from workers.cli.audit_common import EXIT_FALSE, EXIT_NOT_FOUND, Key, keys_from, log_place, plainly, say
 from workers.cli.common import Bootstrap, Json, print_json, settings_for
 
 
 def verify_log(key: Path | None, kept: list[Path], bootstrap: str | None, *, kafka: bool, json: bool) -> None:
     """Re-read every tree and, with `kafka`, every audited topic; exits 1 when something does not hold."""
     place, keys = log_place(), keys_from(key)
-    checkpoints = _by_origin(kept, keys)
+    checkpoints = kept_checkpoints(kept, keys, place.settings.log_name)
     trees = place.trees()
-    prefix = f"{place.settings.log_name}/"
-    trees += [o.removeprefix(prefix) for o in checkpoints if o.removeprefix(prefix) not in trees]
+    trees += _gone(place, trees, {*checkpoints, *keys.retired_origins()})
+    if not trees:
+        name = place.settings.log_name
+        say(f"{place.url} has no tree of {name}: wrong audit.url or log_name, or all of it is gone", error=True)
+        raise typer.Exit(EXIT_NOT_FOUND)
     good, leaves = True, 0
     for tree in trees:
-        origin = place.origin(tree)
-        found = verify_all(place.tree(tree), origin, keys, kept=checkpoints.get(origin, ()))
+        found = verify_all(place.tree(tree), place.origin(tree), keys, kept=checkpoints.get(place.origin(tree), ()))
         good &= found.ok
         leaves += found.entries
-        faults = [fault.message for fault in found.faults]
-        if json:
-            print_json(
-                {
-                    "origin": origin,
-                    "ok": found.ok,
-                    "leaves": found.entries,
-                    "first_bad_index": found.first_bad_index,
-                    "faults": faults,
-                }
-            )
-        elif not found.ok:
-            where = "" if found.first_bad_index is None else f", first bad index {found.first_bad_index}"
-            say(f"{origin}: DOES NOT HOLD{where}: {faults[0]}")
+        _tell(found, json=json)
     if kafka:
         good &= _verify_complete(place, keys, bootstrap, json=json)
     if not json and good:
         say(f"{leaves} leaves in {len(trees)} trees: all hashes, checkpoints, indices and offsets hold")
     if not good:
         raise typer.Exit(EXIT_FALSE)
+
+
+def _gone(place: LogPlace, trees: list[str], origins: set[str]) -> list[str]:
+    """Trees of this log that a kept checkpoint or a retired key names, and that are not there."""
+    prefix = place.origin("")
+    return sorted({origin.removeprefix(prefix) for origin in origins if origin.startswith(prefix)} - set(trees))
+
+
+def _tell(found: Verification, *, json: bool) -> None:
+    faults = [fault.message for fault in found.faults]
+    if json:
+        row = {"origin": found.origin, "ok": found.ok, "leaves": found.entries}
+        print_json(row | {"first_bad_index": found.first_bad_index, "faults": faults})
+    elif not found.ok:
+        where = "" if found.first_bad_index is None else f", first bad index {found.first_bad_index}"
+        say(f"{found.origin}: DOES NOT HOLD{where}: {faults[0]}")
 
 
 def _verify_complete(place: LogPlace, keys: KeySet, bootstrap: str | None, *, json: bool) -> bool:
@@ -149,15 +151,3 @@ def _ends(bootstrap: str | None, trees: list[str]) -> dict[str, int]:
         for tree in trees
         if (place := PartitionId(names.physical(Topic(tree.rpartition("/")[0])), int(tree.rpartition("/")[2]))) in ends
     }
-
-
-def _by_origin(files: list[Path], keys: KeySet) -> dict[str, list[Checkpoint]]:
-    found: dict[str, list[Checkpoint]] = defaultdict(list)
-    for path in files:
-        paths = sorted(path.glob("*.checkpoint")) if path.is_dir() else [path]
-        if not paths:
-            raise LogCorrupt(f"{path} holds no .checkpoint file")
-        for each in paths:
-            checkpoint = open_checkpoint(each.read_bytes(), keys)
-            found[checkpoint.origin].append(checkpoint)
-    return found

@@ -1,8 +1,10 @@
 """The writer of one tree. Order of what becomes durable: entry bundles, tiles bottom up, then the checkpoint.
 
-The checkpoint is the only object that changes, by compare-and-swap; whatever lies beyond it does not count. A writer
-that dies anywhere leaves the old checkpoint or the new one, both true. Unfinished objects are removed once the
-checkpoint covers the full one, as the specification allows; those of a writer that was killed meanwhile may stay.
+A new tree begins with a signed checkpoint of no leaves, so that a tree without a checkpoint lost it, and a key can be
+retired at every tree that was ever opened. The checkpoint is the only object that changes, by compare-and-swap;
+whatever lies beyond it does not count. A writer that dies anywhere leaves the old checkpoint or the new one, both true.
+Unfinished objects are removed once the checkpoint covers the full one, as the specification allows; those of a writer
+that was killed meanwhile may stay.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from contextlib import suppress
 from pipeline.evidence.log.checkpoint import Checkpoint, serves, sign_checkpoint
 from pipeline.evidence.log.edge import RightEdge, unfinished_tiles
 from pipeline.evidence.log.errors import LogCorrupt, LogError, LogUnavailable, Superseded, Untrusted
-from pipeline.evidence.log.merkle import leaf_hash
+from pipeline.evidence.log.key_set import KeySet
+from pipeline.evidence.log.merkle import EMPTY_ROOT, leaf_hash
 from pipeline.evidence.log.reader import LogReader
-from pipeline.evidence.log.signer import KeySet, Signer
-from pipeline.evidence.log.storage import LogStorage, Token
+from pipeline.evidence.log.signer import Signer
+from pipeline.evidence.log.storage import LogStorage, Token, has_tiles
 from pipeline.evidence.log.tiles import MAX_ENTRY_BYTES, TILE_WIDTH, bundle_path, full_path, pack_bundle, tile_path
 from pipeline.evidence.log.tree_reader import ObjectCache, TreeReader
 
@@ -64,7 +67,7 @@ class AuditLog:
         kept: Sequence[Checkpoint] = (),
         hook: Hook | None = None,
     ) -> AuditLog:
-        """Verify the stored checkpoint, its tiles and its last entries, then take over.
+        """Verify the stored checkpoint, its tiles and its last entries, then take over; a new tree gets its first one.
 
         Args:
             storage: of this tree alone; see `LogStorage.under`.
@@ -75,8 +78,10 @@ class AuditLog:
             hook: called around each durable step of `append` with one of `POINTS`; what it raises is passed on.
 
         Raises:
-            Untrusted: the checkpoint is not signed by a key that counts, or `signer` does not count.
-            LogCorrupt: tiles or entries are not what the checkpoint covers, or an earlier tree is not continued.
+            Untrusted: the checkpoint is not signed by a key that counts, or `signer` is unknown.
+            Superseded: `signer` is retired, or another writer is opening or appending right now.
+            LogCorrupt: tiles or entries are not what the checkpoint covers, an earlier tree is not continued, or the
+                checkpoint was removed.
             LogUnavailable: see `LogStorage`.
         """
         _check_signer(signer, verifiers, origin)
@@ -85,8 +90,10 @@ class AuditLog:
         log._hook = hook or _no_hook
         if stored is not None:
             log._load(LogReader(storage, origin, verifiers), kept, stored[0])
-        elif kept or verifiers.retirements(origin):
+        elif kept or verifiers.retirements(origin) or has_tiles(storage):
             raise LogCorrupt(f"{origin} has no checkpoint, but there was one: the log was removed", 0)
+        else:
+            log._begin()
         return log
 
     @property
@@ -166,6 +173,10 @@ class AuditLog:
                     self._storage.discard(old)
                 self._hook("after discard")
 
+    def _begin(self) -> None:
+        note = sign_checkpoint(Checkpoint(self._origin, 0, EMPTY_ROOT), self._signer)
+        self._stored = (note, self._storage.swap_checkpoint(note, None))
+
     def _publish(self, note: bytes) -> None:
         self._hook("before checkpoint")
         token = self._storage.swap_checkpoint(note, self._stored[1] if self._stored else None)
@@ -200,8 +211,10 @@ def _edge_of(storage: LogStorage, head: Checkpoint) -> RightEdge:
 def _check_signer(signer: Signer, verifiers: KeySet, origin: str) -> None:
     key = signer.verifier
     name = f"{key.name}+{key.key_id.hex()}"
+    if verifiers.find(key.name, key.key_id) is None:
+        raise Untrusted(f"{origin}: the signing key {name} is not in the file of public keys")
     if not verifiers.in_use(key):
-        raise Untrusted(f"{origin}: the signing key {name} is not in the key file, or retired there")
+        raise Superseded(f"{origin}: the signing key {name} was retired: start again with the next private key")
     if not serves(key, origin):
         raise Untrusted(
             f"{origin}: the signing key {name} is of another log, or a witness; the origin must begin with its name"

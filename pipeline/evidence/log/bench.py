@@ -14,10 +14,11 @@ from typing import TypeVar
 
 from pipeline.evidence.log.audit_log import AuditLog
 from pipeline.evidence.log.errors import LogCorrupt
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.leaf import Leaf, LeafEvidence, origin_of
 from pipeline.evidence.log.proof import Proof, make_proof, verify_proof
 from pipeline.evidence.log.reader import LogReader
-from pipeline.evidence.log.signer import KeySet, Signer
+from pipeline.evidence.log.signer import Signer
 from pipeline.evidence.log.storage import LogStorage, Token
 from pipeline.evidence.log.verify_all import verify_all
 from schemas.decision import Outcome
@@ -83,6 +84,10 @@ class CountingStorage:
     def swap_checkpoint(self, new: bytes, token: Token | None) -> Token:
         """See `LogStorage`."""
         return self._inner.swap_checkpoint(new, token)
+
+    def folders(self) -> list[str]:
+        """See `LogStorage`."""
+        return self._inner.folders()
 
     def under(self, prefix: str) -> LogStorage:
         """See `LogStorage`."""

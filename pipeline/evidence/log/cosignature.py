@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pipeline.evidence.log.errors import ProofInvalid
+from contextlib import suppress
+
+from pipeline.evidence.log.checkpoint import Checkpoint
+from pipeline.evidence.log.errors import ProofInvalid, Untrusted
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.keys import KeyType
 from pipeline.evidence.log.note import NoteSignature, parse_note
-from pipeline.evidence.log.signer import KeySet, Signer
+from pipeline.evidence.log.signer import Signer
 
 _TIME_BYTES = 8
 
@@ -26,11 +30,14 @@ def cosign(text: bytes, signer: Signer, timestamp: int) -> NoteSignature:
 def cosigners(note: bytes, witnesses: KeySet) -> dict[str, int]:
     """Name -> time in seconds since the epoch of every known witness that co-signed this note.
 
+    A witness's key that was retired counts as a log's does: see `KeySet.check`.
+
     Raises:
-        Untrusted: it is no signed note.
+        Untrusted: it is no signed checkpoint.
         ProofInvalid: a cosignature of a known witness is wrong.
     """
     signed = parse_note(note)
+    checkpoint = Checkpoint.parse(signed.text)
     found = {}
     for line in signed.signatures:
         key = witnesses.find(line.name, line.key_id)
@@ -39,7 +46,9 @@ def cosigners(note: bytes, witnesses: KeySet) -> dict[str, int]:
         timestamp = int.from_bytes(line.data[:_TIME_BYTES], "big")
         if not key.verifies(line.data[_TIME_BYTES:], _message(signed.text, timestamp)):
             raise ProofInvalid(f"the cosignature of {line.name} is not of this checkpoint")
-        found[line.name] = timestamp
+        with suppress(Untrusted):  # retired: as if it had not signed
+            witnesses.check(key, checkpoint)
+            found[line.name] = timestamp
     return found
 
 

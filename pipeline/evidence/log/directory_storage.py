@@ -71,18 +71,27 @@ class DirectoryStorage:
         return data, _token(data)
 
     def swap_checkpoint(self, new: bytes, token: Token | None) -> Token:
-        """See `LogStorage`. The lock is held for the compare and the rename, never longer."""
+        """See `LogStorage`. The lock is held from the compare to the rename; who lost writes no file at all."""
         target = self._root / CHECKPOINT
         with _outage("replace", target):
             self._prepare()
             self._sync()
-            with self._locked(), self._staged(new) as staged:
+            with self._locked():
                 found = self.read_checkpoint()
                 if (found and found[1]) != token:
                     raise Superseded(f"{target} is no longer the checkpoint that this writer wrote or read last")
-                staged.rename(target)
-            _sync_directory(self._root)
+                with self._staged(new) as staged:
+                    staged.rename(target)
+            sync_directory(self._root)
         return _token(new)
+
+    def folders(self) -> list[str]:
+        """See `LogStorage`."""
+        with _outage("list", self._root):
+            try:
+                return sorted(path.name for path in self._root.iterdir() if path.is_dir() and path.name != _STAGING)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
 
     def under(self, prefix: str) -> DirectoryStorage:
         """See `LogStorage`."""
@@ -105,7 +114,7 @@ class DirectoryStorage:
     def _sync(self) -> None:
         for directory in sorted(self._unsynced):
             with suppress(FileNotFoundError):  # another writer has removed what was in it
-                _sync_directory(directory)
+                sync_directory(directory)
         self._unsynced.clear()
 
     @contextmanager
@@ -148,7 +157,8 @@ def _token(data: bytes) -> Token:
     return Token(hashlib.sha256(data).hexdigest())
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable. Raises OSError."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -66,6 +66,12 @@ class ObjectStorage:
                 return self._own_or_superseded(new, error)
         return Token(result["e_tag"], result["version"])
 
+    def folders(self) -> list[str]:
+        """See `LogStorage`. One request for each 1,000 names."""
+        with self._outage("list", ""):
+            found = obstore.list_with_delimiter(self._store, self._prefix or None)
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
+
     def under(self, prefix: str) -> ObjectStorage:
         """See `LogStorage`."""
         return ObjectStorage(self._store, self._base, f"{self._prefix}{checked_path(prefix)}/")

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.evidence.log.checkpoint import Checkpoint, decimal, open_checkpoint
 from pipeline.evidence.log.cosignature import cosigners
 from pipeline.evidence.log.errors import ProofInvalid
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.merkle import leaf_hash, verify_inclusion
+from pipeline.evidence.log.note import parse_note
 from pipeline.evidence.log.reader import LogReader
-from pipeline.evidence.log.signer import KeySet
 
 _HEADER = "c2sp.org/tlog-proof@v1"
 _MAX_BYTES = 262_144
@@ -61,20 +61,28 @@ class Proof:
         return cls(entry, index, path, note)
 
 
-def make_proof(reader: LogReader, index: int, *, cosignatures: Sequence[bytes] = ()) -> bytes:
-    """The proof file of entry `index` in the tree that `reader` sees.
+def make_proof(reader: LogReader, index: int, *, note: bytes | None = None) -> bytes:
+    """The proof file of entry `index`, under the checkpoint that `reader` sees or under an earlier one.
 
     Args:
         reader: of the log.
         index: of the entry.
-        cosignatures: lines that witnesses gave for exactly the reader's checkpoint; see `verify_proof`.
+        note: a checkpoint that the log signed earlier, with the cosignatures that witnesses gave for it; the log must
+            continue it. Signatures are for `verify_proof` to check.
 
     Raises:
-        NotInLog, LogCorrupt, Untrusted, LogUnavailable: see `LogReader.entry`.
+        NotInLog: there is no such entry, or not yet in the tree of `note`.
+        ProofInvalid: `note` is of another log.
+        LogCorrupt, Untrusted, LogUnavailable: see `LogReader.entry`.
     """
     entry = reader.entry(index)
-    note = reader.signed_checkpoint() + b"".join(cosignatures)
-    return Proof(entry, index, tuple(reader.inclusion_proof(index)), note).encode()
+    if note is None:
+        return Proof(entry, index, tuple(reader.inclusion_proof(index)), reader.signed_checkpoint()).encode()
+    head = Checkpoint.parse(parse_note(note).text)
+    if head.origin != reader.origin:
+        raise ProofInvalid(f"the checkpoint to prove under is of {head.origin}, not of {reader.origin}")
+    reader.check_continues(head)
+    return Proof(entry, index, tuple(reader.inclusion_proof(index, head.size)), note).encode()
 
 
 def verify_proof(

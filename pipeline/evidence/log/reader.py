@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from pipeline.evidence.log.checkpoint import Checkpoint, open_checkpoint
 from pipeline.evidence.log.errors import LogCorrupt, LogError, NotInLog, ProofInvalid
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.merkle import leaf_hash, verify_consistency, verify_inclusion
-from pipeline.evidence.log.signer import KeySet
-from pipeline.evidence.log.storage import LogStorage
+from pipeline.evidence.log.storage import LogStorage, has_tiles
 from pipeline.evidence.log.tiles import TILE_WIDTH, bundle_path, unpack_bundle, width_in
 from pipeline.evidence.log.tree_reader import ObjectCache, TreeReader
 
@@ -36,11 +36,13 @@ class LogReader:
         Raises:
             NotInLog: the log has no checkpoint yet.
             Untrusted: see `open_checkpoint`.
-            LogCorrupt: it is smaller than the one that this reader read before, or forks from it, or from the tree at
-                which a key was retired.
+            LogCorrupt: it was removed, or is smaller than the one that this reader read before, or forks from it, or
+                from the tree at which a key was retired.
             LogUnavailable: see `LogStorage`.
         """
         stored = self._storage.read_checkpoint()
+        if stored is None and (has_tiles(self._storage) or self._verifiers.retirements(self.origin)):
+            raise LogCorrupt(f"{self.origin} has no checkpoint, but there was one: it was removed", 0)
         if stored is None:
             raise NotInLog(f"{self.origin} has no checkpoint yet")
         found = open_checkpoint(stored[0], self._verifiers, self.origin)
@@ -74,9 +76,9 @@ class LogReader:
     def entries(self, start: int, stop: int) -> Iterator[bytes]:
         """Entries `start` to `stop - 1`, each checked against its leaf hash in the tile. Raises as `entry` does."""
         size = self._at()[0].size
-        if not 0 <= start < stop <= size:
+        if not 0 <= start <= stop <= size:
             raise NotInLog(f"{self.origin} has entries 0 to {size - 1}; there is no {start} to {stop - 1}")
-        for number in range(start // TILE_WIDTH, -(-stop // TILE_WIDTH)):
+        for number in range(start // TILE_WIDTH, -(-stop // TILE_WIDTH) if start < stop else 0):
             first = number * TILE_WIDTH
             for at, entry in enumerate(self._bundle(number), first):
                 if start <= at < stop:

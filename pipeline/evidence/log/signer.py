@@ -16,10 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pipeline.evidence.log.errors import KeyFileInvalid
-from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.keys import KeyType, Verifier
-
-__all__ = ["KeySet", "KeyType", "Signer", "Verifier", "generate"]
 
 
 class Signer:
@@ -63,8 +60,3 @@ class Signer:
     def sign(self, message: bytes) -> bytes:
         """64 bytes; the same for the same message each time."""
         return self._private.sign(message)
-
-
-def generate(name: str) -> Signer:
-    """A new random key of a log."""
-    return Signer.generate(name)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from pipeline.evidence.log.tiles import TILES
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -60,6 +62,13 @@ class LogStorage(Protocol):
             LogUnavailable: it may or may not have been replaced; read it.
         """
 
+    def folders(self) -> list[str]:
+        """Names of the sub-directories that hold objects, directly or below them; empty when there is nothing at all.
+
+        Raises:
+            LogUnavailable: they cannot be listed now.
+        """
+
     def under(self, prefix: str) -> LogStorage:
         """The storage of the sub-directory `prefix`, such as `decisions.block/0`; shares this one's connection."""
 
@@ -91,6 +100,15 @@ def open_log_storage(url: str, options: Mapping[str, str] | None = None) -> LogS
             return open_bucket(url.rstrip("/"), options or {})
         case _:
             raise ValueError(f"log {url!r}: expected file:///dir, s3://, gs://, az:// or memory://")
+
+
+def has_tiles(storage: LogStorage) -> bool:
+    """Whether entries or tiles lie here: then a checkpoint once covered them, or did not come to it.
+
+    Raises:
+        LogUnavailable: see `LogStorage`.
+    """
+    return TILES in storage.folders()
 
 
 def checked_path(path: str) -> str:

@@ -18,15 +18,18 @@ MAX_ENTRY_BYTES = 65_535
 
 CHECKPOINT = "checkpoint"
 
+TILES = "tile"
+"""The folder of tiles and bundles."""
+
 
 def tile_path(level: int, index: int, width: int = TILE_WIDTH) -> str:
     """Such as `tile/0/x001/067` or, when partial, `tile/0/x001/067.p/5`."""
-    return f"tile/{level}/{_numbered(index, width)}"
+    return f"{TILES}/{level}/{_numbered(index, width)}"
 
 
 def bundle_path(index: int, width: int = TILE_WIDTH) -> str:
     """Such as `tile/entries/x001/067`."""
-    return f"tile/entries/{_numbered(index, width)}"
+    return f"{TILES}/entries/{_numbered(index, width)}"
 
 
 def full_path(path: str) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pipeline.evidence.log.checkpoint import Checkpoint, open_checkpoint
 from pipeline.evidence.log.edge import RightEdge, Tile
 from pipeline.evidence.log.errors import LeafInvalid, LogCorrupt, Untrusted
+from pipeline.evidence.log.key_set import KeySet
 from pipeline.evidence.log.leaf import Leaf
 from pipeline.evidence.log.merkle import leaf_hash
-from pipeline.evidence.log.signer import KeySet
-from pipeline.evidence.log.storage import LogStorage
+from pipeline.evidence.log.storage import LogStorage, has_tiles
 from pipeline.evidence.log.tiles import (
     TILE_HEIGHT,
     TILE_WIDTH,
@@ -81,7 +81,7 @@ def verify_all(
     try:
         stored = storage.read_checkpoint()
         if stored is None:
-            return Verification(origin, None, 0, _without_checkpoint(origin, [*kept, *verifiers.retirements(origin)]))
+            return _without_checkpoint(storage, origin, [*kept, *verifiers.retirements(origin)])
         checkpoint = open_checkpoint(stored[0], verifiers, origin)
     except Untrusted as error:
         return Verification(origin, None, 0, (Fault(error.index, str(error)),))
@@ -90,11 +90,14 @@ def verify_all(
     return Verification(origin, checkpoint, run.edge.size, tuple(run.faults[:MAX_FAULTS]))
 
 
-def _without_checkpoint(origin: str, kept: Sequence[Checkpoint]) -> tuple[Fault, ...]:
-    if not any(checkpoint.size for checkpoint in kept):
-        return ()
-    largest = max(checkpoint.size for checkpoint in kept)
-    return (Fault(0, f"{origin} has no checkpoint, but had one of {largest} leaves: the log was removed"),)
+def _without_checkpoint(storage: LogStorage, origin: str, kept: Sequence[Checkpoint]) -> Verification:
+    message = ""
+    if kept:
+        largest = max(checkpoint.size for checkpoint in kept)
+        message = f"{origin} has no checkpoint, but had one of {largest} leaves: the log was removed"
+    elif has_tiles(storage):
+        message = f"{origin} has entries or tiles and no checkpoint: it was removed"
+    return Verification(origin, None, 0, (Fault(0, message),) if message else ())
 
 
 class _Run:

@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 from pipeline.evidence.log.checkpoint import Checkpoint, open_checkpoint
 from pipeline.evidence.log.cosignature import cosign
 from pipeline.evidence.log.errors import ProofInvalid, Superseded, WitnessRefused
+from pipeline.evidence.log.key_set import KeySet
+from pipeline.evidence.log.keys import KeyType
 from pipeline.evidence.log.merkle import EMPTY_ROOT, verify_consistency
+from pipeline.evidence.log.note import parse_note
 from pipeline.evidence.log.reader import LogReader
-from pipeline.evidence.log.signer import KeySet, KeyType, Signer
+from pipeline.evidence.log.signer import Signer
 from pipeline.evidence.log.storage import LogStorage, Token
 
 
@@ -69,9 +72,14 @@ class Witness:
         stored = self._stored(new.origin)
         old, token = stored or (Checkpoint(new.origin, 0, EMPTY_ROOT), None)
         _check_growth(old, new, old_size, path)
-        if old != new:
+        if stored is None or old != new:
             self._keep(note, new, old, token)
         return cosign(new.encode(), self._signer, int(self._clock())).line()
+
+    def origins(self) -> list[str]:
+        """Of all trees that were ever co-signed: one that is gone was removed. Raises Untrusted, LogUnavailable."""
+        stored = [self._storage.under(name).read_checkpoint() for name in self._storage.folders()]
+        return sorted(Checkpoint.parse(parse_note(found[0]).text).origin for found in stored if found)
 
     def observe(self, reader: LogReader) -> bytes:
         """Co-sign the newest checkpoint of a log that this witness can read. Raises as its parts do."""

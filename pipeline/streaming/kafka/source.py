@@ -39,11 +39,12 @@ class KafkaSource:
 
     def __init__(self, config: dict[str, Any], *, held: bool = False) -> None:
         """`config` as made by KafkaSettings.consumer. `held`: see PositionedSource."""
-        self._consumer = Consumer({**config, "on_commit": _on_commit}, logger=logging.getLogger("librdkafka"))
+        self._consumer = Consumer({**config, "on_commit": self._on_commit}, logger=logging.getLogger("librdkafka"))
         self._held = held
         self._listener: AssignmentListener | None = None
         self._closed = False
         self._moved: set[tuple[str | None, int | None]] = set()
+        self._refused: set[TopicPartition] = set()
 
     def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
         """See Source."""
@@ -113,6 +114,12 @@ class KafkaSource:
             self._consumer.commit(offsets=points, asynchronous=True)
         except KafkaException as error:
             log.warning("commit_failed", error=str(error))
+            self._refused |= offsets.keys()
+
+    def refused(self) -> set[TopicPartition]:
+        """See PositionedSource. The answers to commits arrive during `poll`."""
+        refused, self._refused = self._refused, set()
+        return refused
 
     def member(self) -> Member:
         """See Source."""
@@ -184,16 +191,17 @@ class KafkaSource:
             )
         return points
 
+    def _on_commit(self, error: KafkaError | None, partitions: list[KafkaPartition]) -> None:
+        """Of `commit` alone: transactions commit elsewhere. Such as REBALANCE_IN_PROGRESS or STALE_MEMBER_EPOCH."""
+        failed = [p for p in partitions if p.error or error]
+        if failed:
+            said = "; ".join(f"{p.topic}[{p.partition}]: {p.error or error}" for p in failed[:3])
+            log.warning("commit_failed", error=said, partitions=len(failed))
+        self._refused |= {TopicPartition(p.topic, p.partition) for p in failed}
+
     def _still_assigned(self, partitions: Collection[TopicPartition]) -> list[KafkaPartition]:
         assigned = {(p.topic, p.partition) for p in self._consumer.assignment()}
         return [KafkaPartition(tp.topic, tp.partition) for tp in partitions if (tp.topic, tp.partition) in assigned]
-
-
-def _on_commit(error: KafkaError | None, partitions: list[KafkaPartition]) -> None:
-    """Of `KafkaSource.commit` alone: transactions commit elsewhere."""
-    failed = [f"{p.topic}[{p.partition}]: {p.error or error}" for p in partitions if p.error or error]
-    if failed:
-        log.warning("commit_failed", error="; ".join(failed[:3]), partitions=len(failed))
 
 
 def _headers(message: Message) -> Headers:
