@@ -15,15 +15,16 @@ The position belongs to the name because a reference that was delivered twice is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline.evidence.payload import Payload, digests, payloads_of
+from pipeline.evidence.small_objects import keep_object, parse_object
 from pipeline.media.errors import ContentCorrupt, ContentMissing
 from pipeline.media.objects import Objects
 from schemas.base import Part
@@ -31,15 +32,12 @@ from schemas.decision import Decision, Outcome, Risk
 from schemas.erasure import ErasureCause
 from schemas.topics import Topic
 from schemas.types import Identifier, Sha256, Text, Timestamp, Uri
-from schemas.wire import describe
 
 BY_DECISION = "archive/by-decision/"
 BY_MEDIA = "archive/by-media/"
 BY_PAYLOAD = "archive/by-payload/"
 LIVE = "archive/live/"
 ERASED = "archive/erased/"
-
-P = TypeVar("P", bound=Part)
 
 
 class EvidenceStore(Protocol):
@@ -183,11 +181,12 @@ class Archive:
             record_sha256=sha256,
             payloads=payloads_of(decision),
         )
-        for needed in {p.sha256 for p in (*found.payloads, found.record)}:
-            self._objects.create(f"{BY_PAYLOAD}{tenant}/{needed}/{found.place}", b"")
-        self._objects.create(found.live.key, b"")
-        self._objects.create(f"{BY_DECISION}{found.place}.json", found.model_dump_json().encode())
-        self._objects.create(f"{BY_MEDIA}{tenant}/{media}/{found.decision_uid}", b"")
+        self._objects.sync(found.record.key)
+        for needed in digests((*found.payloads, found.record)):
+            self._mark(f"{BY_PAYLOAD}{tenant}/{needed}/{found.place}")
+        self._mark(found.live.key)
+        keep_object(self._objects, f"{BY_DECISION}{found.place}.json", found)
+        self._mark(f"{BY_MEDIA}{tenant}/{media}/{found.decision_uid}")
         return found
 
     def get(self, decision_uid: UUID) -> list[ArchivedDecision]:
@@ -233,7 +232,7 @@ class Archive:
         """
         for sha256 in digests((*archived.payloads, archived.record)):
             self._objects.delete(f"{BY_PAYLOAD}{archived.tenant}/{sha256}/{archived.place}")
-        self._objects.create(f"{ERASED}{archived.place}.json", erased.model_dump_json().encode())
+        keep_object(self._objects, f"{ERASED}{archived.place}.json", erased)
         self.forget(archived.live)
 
     def unerased(self, decision_uid: UUID) -> list[ArchivedDecision]:
@@ -260,16 +259,31 @@ class Archive:
         prefix = f"{BY_PAYLOAD}{tenant}/{sha256}/"
         return {found.key.removeprefix(prefix) for found in self._objects.list(prefix)}
 
+    def needs(self, tenant: str, sha256: str, gone: Collection[str] = ()) -> bool:
+        """Whether a record that is not erased, and whose place is not in `gone`, names these bytes.
+
+        Raises:
+            StoreUnavailable: try again later.
+        """
+        return any(not self.is_erased(place) for place in sorted(self.needed_by(tenant, sha256).difference(gone)))
+
     def is_erased(self, place: str) -> bool:
         """Whether the record at `place` was erased. Raises StoreUnavailable."""
         try:
-            self._objects.read_start(f"{ERASED}{place}.json", 0)
+            _, size = self._objects.read_start(f"{ERASED}{place}.json", 0)
         except ContentMissing:
             return False
-        return True
+        return size > 0  # a power cut may have left an empty one: then the erasure is done again
+
+    def _mark(self, key: str) -> None:
+        self._objects.create(key, b"")
+        self._objects.sync(key)
 
     def _pointer(self, key: str) -> ArchivedDecision:
-        return parse_object(ArchivedDecision, self._objects.read(key), key)
+        found = parse_object(ArchivedDecision, self._objects.read(key), key)
+        if key != f"{BY_DECISION}{found.place}.json":
+            raise ContentCorrupt(f"{key}: holds the pointer to {found.place}, not its own; restore the object")
+        return found
 
 
 def media_digest(media_id: str) -> str:
@@ -279,11 +293,3 @@ def media_digest(media_id: str) -> str:
 
 def _name(decision_uid: UUID, sequence: int, topic: Topic, partition: int, offset: int) -> str:
     return f"{decision_uid}/{sequence:06d}-{topic.value}-{partition:05d}-{offset:020d}"
-
-
-def parse_object(model: type[P], data: bytes, key: str) -> P:
-    """One of the small JSON objects, ignoring what a newer release added. Raises ContentCorrupt, naming the object."""
-    try:
-        return model.model_validate_json(data, extra="ignore")
-    except ValidationError as error:
-        raise ContentCorrupt(f"{key}: {describe(error)}") from error

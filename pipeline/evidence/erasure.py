@@ -17,9 +17,11 @@ import structlog
 from pipeline.evidence.archive import Archive, ArchivedDecision, Erased
 from pipeline.evidence.in_flight import longest_flight
 from pipeline.evidence.legal_hold import LegalHolds
-from pipeline.evidence.object_lock import ObjectLock
+from pipeline.evidence.object_lock import LockState, ObjectLock
 from pipeline.evidence.payload import Payload, digests
-from pipeline.media.errors import ContentCorrupt, ContentMissing
+from pipeline.media.content_store import FRESH_FOR
+from pipeline.media.envelope import HEADER_BYTES, SEALED, read_header
+from pipeline.media.errors import ContentCorrupt, ContentMissing, StoreUnavailable
 from pipeline.media.key_store import KeyStore
 from pipeline.media.objects import Objects
 from schemas.erasure import Erasure, ErasureCause
@@ -61,14 +63,12 @@ class Vault:
         Raises:
             StoreUnavailable: try again later.
         """
-        if not self.lock.supports():
-            return None
-        state = self.lock.state(payload.key)
-        if state.held:
-            return f"{payload.key} is under a legal hold in the store"
-        if self.keys is None and state.forbids(now):
-            return f"{payload.key} is locked until {state.until} and has no key that could be destroyed"
-        return None
+        return self._obstacle(payload, self._state(payload), now)
+
+    def locked_until(self, payload: Payload, now: datetime) -> datetime | None:
+        """When the object may be deleted, where that is later than now. Raises StoreUnavailable."""
+        until = self._state(payload).until
+        return until if until is not None and now < until else None
 
     def put_at(self, payload: Payload) -> datetime | None:
         """When the object was last put; None when it is not there. Raises StoreUnavailable."""
@@ -80,18 +80,61 @@ class Vault:
     def destroy(self, payload: Payload, now: datetime) -> bool:
         """Destroy the key, then the object. False: the object stays, unreadable, until its lock is over.
 
+        An object that was put again meanwhile, under a key that lives, stays too: it is not what was to go.
+
         Raises:
-            StoreUnavailable: half done; do it again.
+            StoreUnavailable: half done, or something stands against it since a moment ago; do it again.
         """
+        state = self._state(payload)
+        if (obstacle := self._obstacle(payload, state, now)) is not None:
+            raise StoreUnavailable(f"{obstacle}, since a moment ago: do it again")
         if self.keys is not None:
             self.keys.destroy(payload.tenant, payload.sha256)
-        if not self.lock.supports():
-            self.objects.delete(payload.key)
-            return True
-        if self.lock.state(payload.key).forbids(now):
+        if state.forbids(now):
             return False
-        self.lock.delete(payload.key)
+        if not self._came_again(payload):
+            (self.lock if self.lock.supports() else self.objects).delete(payload.key)
         return True
+
+    def _state(self, payload: Payload) -> LockState:
+        return self.lock.state(payload.key) if self.lock.supports() else LockState()
+
+    def _obstacle(self, payload: Payload, state: LockState, now: datetime) -> str | None:
+        if state.held:
+            return f"{payload.key} is under a legal hold in the store"
+        if state.forbids(now) and (why := self._readable_for_ever(payload)):
+            return f"{payload.key} is locked until {state.until} and {why}"
+        return None
+
+    def _readable_for_ever(self, payload: Payload) -> str | None:
+        """Why destroying keys does not make what is locked unreadable: stored before there were keys, for instance."""
+        if self.keys is None:
+            return "has no key that could be destroyed"
+        if self.keys.state(payload.tenant, payload.sha256) == "none":
+            return f"has no key in {self.keys.base} that could be destroyed"
+        starts = self.lock.starts(payload.key, HEADER_BYTES)
+        if all(_is_sealed(start, payload.key, size) for start, size in starts):
+            return None
+        return "a version of it lies there in plain"
+
+    def _came_again(self, payload: Payload) -> bool:
+        try:
+            start, size = self.objects.read_start(payload.key, HEADER_BYTES)
+            generation = read_header(start, payload.key, size).generation
+        except (ContentMissing, ContentCorrupt):
+            return False
+        return (
+            self.keys is not None
+            and isinstance(generation, int)
+            and self.keys.lives(payload.tenant, payload.sha256, generation)
+        )
+
+
+def _is_sealed(start: bytes, key: str, size: int) -> bool:
+    try:
+        return read_header(start, key, size).alg == SEALED
+    except ContentCorrupt:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +203,7 @@ class Eraser:
         named = sorted({p for r in ordered for p in r.payloads}, key=lambda p: p.key)
         # The records come last: a repetition reads from them whose payloads they are.
         named += [p for p in dict.fromkeys(r.record for r in ordered) if p not in named]
-        needed = {sha256 for sha256 in digests(named) if self._needed(ordered[0].tenant, sha256, mine)}
+        needed = {sha256 for sha256 in digests(named) if self._archive.needs(ordered[0].tenant, sha256, mine)}
         if spare_in_flight:
             needed |= self._in_flight(ordered)
         payloads = tuple(p for p in named if p.sha256 not in needed)
@@ -193,13 +236,9 @@ class Eraser:
         log.info("erased", erasure_id=str(mark.erasure_id), cause=cause.value, records=plan.places)
         return ErasureResult(mark.erasure_id, locked)
 
-    def _needed(self, tenant: str, sha256: str, gone: set[str]) -> bool:
-        places = self._archive.needed_by(tenant, sha256) - gone
-        return any(not self._archive.is_erased(place) for place in sorted(places))
-
     def _in_flight(self, records: Collection[ArchivedDecision]) -> set[str]:
         """Digests of payloads that were put after all these decisions, and not too long ago."""
-        since = max(max(r.decided_at for r in records) + _SKEW, self._now() - longest_flight())
+        since = max(max(r.decided_at for r in records) + _SKEW, self._now() - longest_flight() - FRESH_FOR)
         payloads = {p for r in records for p in r.payloads}
         return {p.sha256 for p in payloads if (at := self._vault.put_at(p)) is not None and at > since}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pipeline.evidence.archive import Archive, ArchivedDecision
 from pipeline.evidence.legal_hold import Hold, LegalHolds
 from pipeline.evidence.object_lock import ObjectLock
@@ -21,17 +23,23 @@ def align_object_holds(archive: Archive, holds: LegalHolds, lock: ObjectLock, ch
     """
     if not lock.supports():
         return 0
-    payloads = {p for record in _concerned(archive, changed) for p in (*record.payloads, record.record)}
-    for payload in sorted(payloads, key=lambda p: p.key):
-        lock.hold(payload.key, on=_held(archive, holds, payload))
-    return len(payloads)
+    seen: set[str] = set()
+    for record in _concerned(archive, changed):
+        for payload in (*record.payloads, record.record):
+            if payload.key not in seen:
+                seen.add(payload.key)
+                lock.hold(payload.key, on=_held(archive, holds, payload))
+    return len(seen)
 
 
-def _concerned(archive: Archive, changed: Hold) -> list[ArchivedDecision]:
+def _concerned(archive: Archive, changed: Hold) -> Iterator[ArchivedDecision]:
     if changed.media_id is None:
-        return [archive.at(entry.place) for entry in archive.live(changed.tenant) if not archive.is_erased(entry.place)]
-    uids = archive.find(changed.tenant, changed.media_id)
-    return [record for uid in uids for record in archive.unerased(uid)]
+        for entry in archive.live(changed.tenant):
+            if not archive.is_erased(entry.place):
+                yield archive.at(entry.place)
+        return
+    for uid in archive.find(changed.tenant, changed.media_id):
+        yield from archive.unerased(uid)
 
 
 def _held(archive: Archive, holds: LegalHolds, payload: Payload) -> bool:

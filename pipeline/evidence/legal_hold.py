@@ -15,7 +15,8 @@ from uuid import UUID, uuid4
 
 from pydantic import Field
 
-from pipeline.evidence.archive import media_digest, parse_object
+from pipeline.evidence.archive import media_digest
+from pipeline.evidence.small_objects import keep_object, parse_object
 from pipeline.media.errors import ContentMissing
 from pipeline.media.objects import Objects
 from schemas.base import Part
@@ -56,11 +57,6 @@ class Hold(Part):
         scope = _ALL if self.media_id is None else media_digest(self.media_id)
         return f"{HOLDS}{self.tenant}/{scope}/{self.hold_id}.json"
 
-    def covers(self, tenant: str, media_id_sha256: str) -> bool:
-        """Whether it keeps this media item, while it is not released."""
-        mine = self.media_id is None or media_digest(self.media_id) == media_id_sha256
-        return self.released is None and self.tenant == tenant and mine
-
 
 class LegalHolds:
     """Set, release and ask. The store is asked each time: a hold counts from the moment it is set."""
@@ -78,7 +74,7 @@ class LegalHolds:
             StoreUnavailable: not set.
         """
         hold = Hold(hold_id=uuid4(), tenant=tenant, media_id=media_id, actor=actor, reason=reason, set_at=self._now())
-        self._objects.create(hold.key, hold.model_dump_json(exclude={"released"}).encode())
+        keep_object(self._objects, hold.key, hold)
         return hold
 
     def release(self, hold_id: UUID, actor: str, reason: str) -> Hold:
@@ -93,7 +89,7 @@ class LegalHolds:
         if found is None:
             raise HoldUnknown(f"no hold {hold_id}; see `mediasieve hold list --all`")
         release = Release(actor=actor, reason=reason, released_at=self._now())
-        self._objects.create(found.key.removesuffix(".json") + _RELEASED, release.model_dump_json().encode())
+        keep_object(self._objects, found.key.removesuffix(".json") + _RELEASED, release)
         return self._read(found.key)
 
     def every(self) -> list[Hold]:

@@ -61,10 +61,13 @@ class ObjectLock(Protocol):
         """
 
     def hold(self, key: str, *, on: bool) -> None:
-        """Set or lift the legal hold. Lifting one that is not there is fine."""
+        """Set or lift the legal hold of all versions. Lifting one that is not there is fine."""
 
     def state(self, key: str) -> LockState:
-        """What is set on the object; nothing for an object that is not there."""
+        """The strictest of what is set on any version: the latest time, any hold. Nothing where there is no object."""
+
+    def starts(self, key: str, size: int) -> list[tuple[bytes, int]]:
+        """The first `size` bytes of every version, each with the version's whole size."""
 
     def delete(self, key: str) -> None:
         """Delete the object with all its versions; one that is not there is fine."""
@@ -89,9 +92,22 @@ class NoObjectLock:
         """See ObjectLock."""
         raise _unsupported(key)
 
+    def starts(self, key: str, size: int) -> list[tuple[bytes, int]]:
+        """See ObjectLock."""
+        raise _unsupported(key)
+
     def delete(self, key: str) -> None:
         """See ObjectLock."""
         raise _unsupported(key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """`named` are the arguments by which S3 knows it, `size` its bytes."""
+
+    key: str
+    named: dict[str, str]
+    size: int
 
 
 class S3ObjectLock:
@@ -102,11 +118,14 @@ class S3ObjectLock:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._supports = False
 
     def supports(self) -> bool:
-        """Whether the bucket was made with Object Lock. Raises StoreUnavailable."""
-        asked = self._call("bucket", lambda: self._client.get_object_lock_configuration(Bucket=self._bucket))
-        return asked is not None and asked["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
+        """Whether the bucket was made with Object Lock; a bucket never loses it. Raises StoreUnavailable."""
+        if not self._supports:
+            asked = self._call("bucket", lambda: self._client.get_object_lock_configuration(Bucket=self._bucket))
+            self._supports = (asked or {}).get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+        return self._supports
 
     def versioned(self) -> bool:
         """Whether old versions lie in the bucket. Raises StoreUnavailable."""
@@ -117,7 +136,7 @@ class S3ObjectLock:
         """See ObjectLock."""
         if until <= now:
             return
-        mode, current = self._retention(key)
+        mode, current = self._retention(key, self._named(key))
         if current is not None and current >= until and mode == _COMPLIANCE:
             return
         # S3 keeps whole seconds: rounded up, so that what is read back is never shorter than what was wanted.
@@ -134,43 +153,70 @@ class S3ObjectLock:
 
     def hold(self, key: str, *, on: bool) -> None:
         """See ObjectLock."""
-        if self._held(key) == on:
-            return
-        self._call(
-            key,
-            lambda: self._client.put_object_legal_hold(
-                **self._named(key), LegalHold={"Status": "ON" if on else "OFF"}, ChecksumAlgorithm=_CHECKSUM
-            ),
-        )
+        wanted = {"Status": "ON" if on else "OFF"}
+        for version in self._versions(key):
+            if self._held(version) != on:
+                self._call(
+                    key,
+                    partial(
+                        self._client.put_object_legal_hold,
+                        **version.named,
+                        LegalHold=wanted,
+                        ChecksumAlgorithm=_CHECKSUM,
+                    ),
+                )
 
     def state(self, key: str) -> LockState:
         """See ObjectLock."""
-        if not self._versions(key):
-            return LockState()
-        return LockState(self._retention(key)[1], self._held(key))
+        versions = self._versions(key)
+        until = (self._retention(key, version.named)[1] for version in versions)
+        return LockState(max((u for u in until if u is not None), default=None), any(map(self._held, versions)))
+
+    def starts(self, key: str, size: int) -> list[tuple[bytes, int]]:
+        """See ObjectLock."""
+        return [(self._start(version, min(size, version.size)), version.size) for version in self._versions(key)]
 
     def delete(self, key: str) -> None:
         """See ObjectLock. Without a version id S3 would only hide the object behind a delete marker."""
         for version in self._versions(key, markers=True):
-            self._call(key, partial(self._client.delete_object, **self._named(key), VersionId=version))
+            self._call(key, partial(self._client.delete_object, **version.named))
 
-    def _retention(self, key: str) -> tuple[str, datetime | None]:
-        found = self._call(key, lambda: self._client.get_object_retention(**self._named(key)))
+    def _retention(self, key: str, named: dict[str, str]) -> tuple[str, datetime | None]:
+        found = self._call(key, lambda: self._client.get_object_retention(**named))
         retention = (found or {}).get("Retention", {})
         until = retention.get("RetainUntilDate")
         return retention.get("Mode", ""), until and until.astimezone(UTC)
 
-    def _held(self, key: str) -> bool:
-        found = self._call(key, lambda: self._client.get_object_legal_hold(**self._named(key)))
+    def _held(self, version: _Version) -> bool:
+        found = self._call(version.key, lambda: self._client.get_object_legal_hold(**version.named))
         return bool((found or {}).get("LegalHold", {}).get("Status") == "ON")
 
-    def _versions(self, key: str, *, markers: bool = False) -> list[str]:
-        """Version ids of exactly this key; a listing goes by prefix, so longer keys come with it."""
-        name = self._named(key)["Key"]
+    def _start(self, version: _Version, length: int) -> bytes:
+        if not length:
+            return b""  # S3 refuses a range in an empty object
+        return self._call(version.key, partial(self._read, version, f"bytes=0-{length - 1}")) or b""
+
+    def _read(self, version: _Version, asked: str) -> bytes:
+        body: bytes = self._client.get_object(**version.named, Range=asked)["Body"].read()
+        return body
+
+    def _versions(self, key: str, *, markers: bool = False) -> list[_Version]:
+        """Those of exactly this key; a listing goes by prefix, so longer keys come with it."""
+        named = self._named(key)
         kinds = ("Versions", "DeleteMarkers") if markers else ("Versions",)
-        pages = self._client.get_paginator("list_object_versions")
-        found = self._call(key, lambda: list(pages.paginate(Bucket=self._bucket, Prefix=name))) or []
-        return [v["VersionId"] for page in found for kind in kinds for v in page.get(kind, ()) if v["Key"] == name]
+        pages = self._call(
+            key,
+            lambda: list(
+                self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=named["Key"])
+            ),
+        )
+        return [
+            _Version(key, named | {"VersionId": v["VersionId"]}, v.get("Size", 0))
+            for page in pages or []
+            for kind in kinds
+            for v in page.get(kind, ())
+            if v["Key"] == named["Key"]
+        ]
 
     def _named(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}

@@ -14,6 +14,7 @@ from pipeline.evidence.erasure import Vault
 from pipeline.evidence.in_flight import longest_flight
 from pipeline.evidence.legal_hold import LegalHolds
 from pipeline.evidence.payload import Payload
+from pipeline.media.content_store import FRESH_FOR
 from pipeline.media.objects import StoredObject
 
 log = structlog.get_logger(__name__)
@@ -35,31 +36,38 @@ class Swept:
     obstacle: str | None = None
 
 
+def least_age() -> timedelta:
+    """Whole days after which nothing on its way can need an object that was not put again."""
+    day = timedelta(days=1)
+    return -(-(longest_flight() + FRESH_FOR) // day) * day
+
+
 def sweep(
     archive: Archive, vault: Vault, holds: LegalHolds, older_than: timedelta, now: datetime, *, dry_run: bool
 ) -> Iterator[Swept]:
-    """Remove unnamed objects of at least that age, by tenant and digest; lazily, one payload a step.
+    """Remove unnamed objects of at least that age, by tenant and digest; lazily, but for the listing.
 
     All objects of one digest go together, for they share a key, and only when all of them are old.
 
     Raises:
-        SweepRefused: `older_than` is below `longest_flight`.
+        SweepRefused: `older_than` is below `least_age`.
         StoreUnavailable: what was yielded before is done; do it again.
     """
-    least = longest_flight()
+    least = least_age()
     if older_than < least:
         raise SweepRefused(
-            f"--older-than {older_than.days}d: what names an object may be on its way for {least.days} days, the "
-            f"retention of media.suspect, media.anomalous and decisions.* together; give {least.days}d or more"
+            f"--older-than {older_than.days}d: what names an object may be on its way for {longest_flight().days} days,"
+            " the retention of media.suspect, media.anomalous and decisions.* together, and a put within "
+            f"{FRESH_FOR} of another does not make it younger; give {least.days}d or more"
         )
     for (tenant, sha256), found in sorted(_by_payload(vault).items()):
-        if any(now - each.modified < older_than for each in found) or _needed(archive, tenant, sha256):
+        if any(now - each.modified < older_than for each in found) or archive.needs(tenant, sha256):
             continue
-        for each in sorted(found, key=lambda s: s.key):
-            yield _remove(vault, holds, each, now, dry_run=dry_run)
+        yield from _remove(vault, holds, sorted(found, key=lambda s: s.key), older_than, now, dry_run=dry_run)
 
 
 def _by_payload(vault: Vault) -> dict[tuple[str, str], list[StoredObject]]:
+    """The whole listing, in memory: stores list in no common order, and all objects of a digest must be seen."""
     found: defaultdict[tuple[str, str], list[StoredObject]] = defaultdict(list)
     for prefix in _PREFIXES:
         for each in vault.objects.list(prefix):
@@ -71,16 +79,29 @@ def _by_payload(vault: Vault) -> dict[tuple[str, str], list[StoredObject]]:
     return found
 
 
-def _needed(archive: Archive, tenant: str, sha256: str) -> bool:
-    return any(not archive.is_erased(place) for place in sorted(archive.needed_by(tenant, sha256)))
+def _remove(
+    vault: Vault, holds: LegalHolds, found: list[StoredObject], older_than: timedelta, now: datetime, *, dry_run: bool
+) -> Iterator[Swept]:
+    """All or none: the objects of one digest share their key."""
+    payloads = [p for each in found if (p := Payload.of_key(each.key)) is not None]
+    obstacle = _obstacle(vault, holds, payloads, now)
+    # The listing may be hours old: what was put again since is needed again.
+    if any((at := vault.put_at(p)) is not None and now - at < older_than for p in payloads):
+        return
+    for each, payload in zip(found, payloads, strict=True):
+        if obstacle is None and not dry_run:
+            vault.destroy(payload, now)
+            log.info("swept", key=each.key, size=each.size, modified=each.modified.isoformat())
+        yield Swept(each.key, each.size, each.modified, obstacle)
 
 
-def _remove(vault: Vault, holds: LegalHolds, found: StoredObject, now: datetime, *, dry_run: bool) -> Swept:
-    payload = Payload.of_key(found.key)
-    assert payload is not None  # noqa: S101 - _by_payload saw to it
-    held = holds.holding_all(payload.tenant)
-    obstacle = f"legal hold {held[0].hold_id} on all of {payload.tenant}" if held else vault.obstacle(payload, now)
-    if obstacle is None and not dry_run:
-        vault.destroy(payload, now)
-        log.info("swept", key=found.key, size=found.size, modified=found.modified.isoformat())
-    return Swept(found.key, found.size, found.modified, obstacle)
+def _obstacle(vault: Vault, holds: LegalHolds, payloads: list[Payload], now: datetime) -> str | None:
+    tenant = payloads[0].tenant
+    if held := holds.holding_all(tenant):
+        return f"legal hold {held[0].hold_id} on all of {tenant}"
+    for payload in payloads:
+        if (obstacle := vault.obstacle(payload, now)) is not None:
+            return obstacle
+        if (until := vault.locked_until(payload, now)) is not None:
+            return f"{payload.key} is locked until {until}"
+    return None

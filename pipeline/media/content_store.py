@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from pipeline.media import envelope
 from pipeline.media.envelope import Subject
-from pipeline.media.errors import ContentCorrupt, ContentMissing, StoreUnavailable
+from pipeline.media.errors import ContentCorrupt, ContentErased, ContentMissing, StoreUnavailable
 from pipeline.media.key_store import DataKey, KeyStore
 from pipeline.media.objects import Objects, StoredObject
 from pipeline.media.store_settings import StoreSettings
@@ -30,7 +30,8 @@ _CONTENT_KEY = re.compile(r"content/([^/]+)/([0-9a-f]{64})")
 _TENANT: TypeAdapter[str] = TypeAdapter(Identifier)
 _SHA256: TypeAdapter[str] = TypeAdapter(Sha256)
 _PROBE = "probe"
-_FRESH_FOR = timedelta(days=1)
+FRESH_FOR = timedelta(hours=1)
+"""An object that comes again is put again once it is that old: its age is off by that much at most."""
 
 
 def open_store(settings: StoreSettings) -> ContentStore:
@@ -63,8 +64,7 @@ class ContentStore:
         name = _content_key(tenant, sha256)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ValueError(f"sha256 {sha256} is not the digest of the data")
-        key = self._new_key(tenant, sha256)
-        self._create(name, envelope.seal(Subject(tenant, sha256), data, key), key)
+        self._keep(name, Subject(tenant, sha256), data, bare=False)
         return self._uri(name)
 
     def get(self, tenant: str, sha256: str) -> bytes:
@@ -75,7 +75,7 @@ class ContentStore:
             ContentMissing, ContentErased, ContentCorrupt, StoreUnavailable: see `pipeline.media.errors`.
         """
         name = _content_key(tenant, sha256)
-        return self._open(self.objects.read(name), tenant, sha256, name)
+        return self._open(self._read(name, tenant, sha256), tenant, sha256, name)
 
     def content_uri(self, tenant: str, sha256: str) -> str:
         """What `put` returns, whether the object is there or not. Raises ValueError."""
@@ -92,10 +92,8 @@ class ContentStore:
             raise ValueError(f"suffix {suffix!r}: expected '' or one or two like '.png', in lower case")
         sha256 = hashlib.sha256(data).hexdigest()
         name = f"evidence/{_TENANT.validate_python(tenant)}/{sha256}{suffix}"
-        key = self._new_key(tenant, sha256)
         # Plain evidence that begins like an envelope gets one around it, or it would be read as one.
-        plain = key is None and not data.startswith(envelope.MAGIC)
-        self._create(name, data if plain else envelope.seal(Subject(tenant, sha256), data, key), key)
+        self._keep(name, Subject(tenant, sha256), data, bare=not data.startswith(envelope.MAGIC))
         return self._uri(name), sha256
 
     def get_evidence(self, uri: str, sha256: str) -> bytes:
@@ -123,7 +121,7 @@ class ContentStore:
             return self.get(content[1], content[2])
         evidence = _EVIDENCE_KEY.fullmatch(name)
         assert evidence is not None  # noqa: S101 - key_of saw to it
-        blob = self.objects.read(name)
+        blob = self._read(name, evidence[1], evidence[2])
         if evidence[1] is not None and blob.startswith(envelope.MAGIC):
             return self._open(blob, evidence[1], evidence[2], name)
         if hashlib.sha256(blob).hexdigest() != evidence[2]:
@@ -158,8 +156,25 @@ class ContentStore:
     def _uri(self, name: str) -> str:
         return f"{self.objects.base}/{name}"
 
-    def _new_key(self, tenant: str, sha256: str) -> DataKey | None:
-        return self.keys.create(tenant, sha256) if self.keys is not None else None
+    def _keep(self, name: str, subject: Subject, data: bytes, *, bare: bool) -> None:
+        """Seal and put. Without keys in a plain envelope, or `bare` as it is."""
+        if self.keys is None:
+            self._create(name, data if bare else envelope.seal(subject, data, None), None)
+            return
+        while True:
+            key = self.keys.create(subject.tenant, subject.sha256)
+            self._create(name, envelope.seal(subject, data, key), key)
+            # An erasure may have destroyed the key before the object was there: then it is sealed under the next.
+            if self.keys.lives(subject.tenant, subject.sha256, key.generation):
+                return
+
+    def _read(self, name: str, tenant: str | None, sha256: str) -> bytes:
+        try:
+            return self.objects.read(name)
+        except ContentMissing as error:
+            if self.keys is not None and tenant is not None and self.keys.state(tenant, sha256) == "destroyed":
+                raise ContentErased(f"erased: the keys of {name} were destroyed") from error
+            raise
 
     def _open(self, blob: bytes, tenant: str, sha256: str, name: str) -> bytes:
         get_key = partial(self.keys.get, tenant, sha256) if self.keys is not None else None
@@ -174,7 +189,7 @@ class ContentStore:
     def _is_old(self, name: str) -> bool:
         """Put again, it is made young again: erasing by age leaves what may be needed by an item on its way."""
         try:
-            return datetime.now(UTC) - self.objects.modified(name) > _FRESH_FOR
+            return datetime.now(UTC) - self.objects.modified(name) > FRESH_FOR
         except ContentMissing:
             return True  # deleted since
 

@@ -8,9 +8,7 @@ gets the next generation.
 from __future__ import annotations
 
 import base64
-import itertools
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -130,10 +128,18 @@ class KeyStore:
 
     def state(self, tenant: str, sha256: str) -> Literal["live", "destroyed", "none"]:
         """What became of the object's key, as `explain` and `retention` show it. Raises as `get` does."""
-        names = list(self._generations(tenant, sha256))
+        names = self._generations(tenant, sha256)
         if not names:
             return "none"
-        return "destroyed" if self._is_tombstone(names[-1]) else "live"
+        return "destroyed" if all(map(self._is_tombstone, names)) else "live"
+
+    def lives(self, tenant: str, sha256: str, generation: int) -> bool:
+        """Whether that generation of the key opens what it sealed. Raises ValueError, StoreUnavailable."""
+        try:
+            self.get(tenant, sha256, generation)
+        except (ContentMissing, ContentCorrupt):
+            return False
+        return True
 
     def rewrap(self, tenant: str | None = None) -> Rewrapped:
         """Wrap every key, or one tenant's, under the current master key. May be stopped and run again at any time.
@@ -170,14 +176,10 @@ class KeyStore:
                 self._objects.sync(name)
                 return "changed"
 
-    def _generations(self, tenant: str, sha256: str) -> Iterator[str]:
-        for generation in itertools.count():
-            name = _name(tenant, sha256, generation)
-            try:
-                self._objects.read_start(name, 0)
-            except ContentMissing:
-                return
-            yield name
+    def _generations(self, tenant: str, sha256: str) -> list[str]:
+        """Names of all keys of the object, also of those behind one that was lost. Raises as `destroy`."""
+        prefix = _name(tenant, sha256, 0).rpartition("/")[0]
+        return sorted((found.key for found in self._objects.list(prefix)), key=lambda k: int(k.rpartition("/")[2]))
 
     def _is_tombstone(self, name: str) -> bool:
         try:

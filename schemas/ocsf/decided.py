@@ -189,15 +189,18 @@ def _finding_info(decision: Decision) -> FindingInfo:
 
 
 def _evidences(decision: Decision) -> Evidences:
-    facts = decision.facts
-    file = facts and File(
-        name=decision.admission.media_id,
-        size=facts.size_bytes,
-        mime_type=f"image/{facts.format}",
-        hashes=(Fingerprint(value=facts.sha256),),
-    )
     return Evidences(
         url=Url(url_string=decision.admission.uri),
-        file=file,
+        file=_file(decision),
         data=EvidenceData(evidence=decision.evidence) if decision.evidence else None,
     )
+
+
+def _file(decision: Decision) -> File | None:
+    """None where the bytes were never obtained."""
+    name, facts = decision.admission.media_id, decision.facts
+    if facts is not None:
+        hashes = (Fingerprint(value=facts.sha256),)
+        return File(name=name, size=facts.size_bytes, mime_type=f"image/{facts.format}", hashes=hashes)
+    original = next((ref for ref in decision.evidence if ref.kind == "original"), None)
+    return None if original is None else File(name=name, hashes=(Fingerprint(value=original.sha256),))

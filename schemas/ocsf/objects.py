@@ -88,13 +88,13 @@ class Fingerprint(Part):
 
 
 class File(Part):
-    """OCSF object `file`; size in bytes."""
+    """OCSF object `file`; size in bytes. Of media that could not be decoded only name and digest are known."""
 
     name: str
     type_id: Literal[1] = 1
     type: Literal["Regular File"] = "Regular File"
-    size: int
-    mime_type: str
+    size: int | None = None
+    mime_type: str | None = None
     hashes: tuple[Fingerprint, ...]
 
 

@@ -253,6 +253,18 @@ def test_sentinel_is_sent_what_its_rule_declares() -> None:
     assert added == [{"TimeGenerated": "%{@timestamp}"}]
 
 
+def test_logstash_keeps_what_cannot_be_read_or_stored() -> None:
+    pipelines = {p["pipeline.id"]: p for p in yaml.safe_load((SIEM / "logstash/pipelines.yml").read_text("utf-8"))}
+    assert pipelines["mediasieve-elastic"]["dead_letter_queue.enable"] is True
+    for name, output in (("elastic", "elasticsearch"), ("sentinel", "file")):
+        (section,) = logstash(name).all("output")
+        unreadable = section.blocks[0]
+        assert (unreadable.name, [block.name for block in unreadable.blocks]) == ("if", [output])
+        assert "unreadable" in str(unreadable.blocks[0].options)
+        text = (SIEM / f"logstash/{name}.conf").read_text("utf-8")
+        assert text.index('"_jsonparsefailure" in [tags]') < text.index('} else if [@metadata][kind] == "decision"')
+
+
 def test_splunk_reads_a_whole_finding() -> None:
     props = configparser.ConfigParser(interpolation=None)
     props.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case

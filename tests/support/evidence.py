@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.evidence.archive import Archive, ArchivedDecision
-from pipeline.evidence.due import Applied, apply_retention
+from pipeline.evidence.due import Applied, Unreadable, apply_retention
 from pipeline.evidence.erasure import Eraser, Vault
 from pipeline.evidence.legal_hold import LegalHolds
 from pipeline.evidence.object_lock import LockState, NoObjectLock, ObjectLock
@@ -57,20 +58,34 @@ class Fuse:
         self.count += 1
 
 
-class FusedObjects(Objects):
-    """In memory, each change counted."""
+@dataclass
+class Version:
+    """One put of one key, and what locks it."""
 
-    def __init__(self, fuse: Fuse) -> None:
-        super().__init__("memory://")
+    data: bytes
+    until: datetime | None = None
+    held: bool = False
+
+
+class FusedObjects(Objects):
+    """Each change counted. Keeps every version of an object, as a bucket with Object Lock does."""
+
+    def __init__(self, fuse: Fuse, url: str = "memory://") -> None:
+        super().__init__(url)
         self._fuse = fuse
+        self.versions: defaultdict[str, list[Version]] = defaultdict(list)
 
     def create(self, key: str, data: bytes) -> bool:
         self._fuse.burn()
-        return super().create(key, data)
+        created = super().create(key, data)
+        if created:
+            self.versions[key].append(Version(data))
+        return created
 
     def replace(self, key: str, data: bytes) -> None:
         self._fuse.burn()
         super().replace(key, data)
+        self.versions[key].append(Version(data))
 
     def delete(self, key: str) -> None:
         self._fuse.burn()
@@ -98,26 +113,43 @@ class BrokenJournal:
 
 @dataclass
 class MemoryLock:
-    """An Object Lock that really locks, over the objects of a store."""
+    """An Object Lock over the versions of a store, with the store's own clock: a locked version stays."""
 
-    objects: Objects
-    states: dict[str, LockState] = field(default_factory=dict)
+    objects: FusedObjects
+    now: Callable[[], datetime]
+
+    @property
+    def states(self) -> dict[str, LockState]:
+        """Of all objects that were ever locked or held."""
+        states = {key: self.state(key) for key in self.objects.versions}
+        return {key: state for key, state in states.items() if state != LockState()}
 
     def supports(self) -> bool:
         return True
 
     def retain(self, key: str, until: datetime, now: datetime) -> None:
-        state = self.state(key)
-        if until > now and (state.until is None or state.until < until):
-            self.states[key] = LockState(until, state.held)
+        for version in self.objects.versions[key][-1:]:
+            if until > now and (version.until is None or version.until < until):
+                version.until = until
 
     def hold(self, key: str, *, on: bool) -> None:
-        self.states[key] = LockState(self.state(key).until, on)
+        for version in self.objects.versions[key]:
+            version.held = on
 
     def state(self, key: str) -> LockState:
-        return self.states.get(key, LockState())
+        versions = self.objects.versions[key]
+        until = max((v.until for v in versions if v.until is not None), default=None)
+        return LockState(until, any(v.held for v in versions))
+
+    def starts(self, key: str, size: int) -> list[tuple[bytes, int]]:
+        return [(v.data[:size], len(v.data)) for v in self.objects.versions[key]]
 
     def delete(self, key: str) -> None:
+        versions = self.objects.versions[key]
+        for version in list(versions):
+            if LockState(version.until, version.held).forbids(self.now()):
+                raise StoreUnavailable(f"{key}: AccessDenied, a version is locked")
+            versions.remove(version)
         self.objects.delete(key)
 
 
@@ -130,11 +162,10 @@ class Desk:
         self.key_objects = FusedObjects(self.fuse)
         self.keys = KeyStore(self.key_objects, MasterKeys({"m": bytes(32)}, "m")) if encrypted else None
         self.store = ContentStore(url or "memory://", None, self.keys)
-        if url is None:
-            self.store.objects = FusedObjects(self.fuse)
+        self.store.objects = objects = FusedObjects(self.fuse, url or "memory://")
         self.archive = Archive(self.store, self.store.objects)
         self.holds = LegalHolds(self.store.objects, lambda: self.now)
-        self.lock: ObjectLock = MemoryLock(self.store.objects) if locking else NoObjectLock()
+        self.lock: ObjectLock = MemoryLock(objects, lambda: self.now) if locking else NoObjectLock()
         self.vault = Vault(self.store.objects, self.keys, self.lock)
         self.journal = Journal(self.fuse)
         self.eraser = Eraser(self.archive, self.vault, self.holds, self.journal, lambda: self.now)
@@ -175,6 +206,13 @@ class Desk:
         self._offset += 1
 
     def apply(self, *, dry_run: bool = False) -> list[Applied]:
+        """`retention apply` at `now`, with an archive that can be read."""
+        found = self.apply_all(dry_run=dry_run)
+        applied = [each for each in found if isinstance(each, Applied)]
+        assert applied == found
+        return applied
+
+    def apply_all(self, *, dry_run: bool = False) -> list[Applied | Unreadable]:
         """`retention apply` at `now`."""
         return list(apply_retention(self.archive, POLICY, self.eraser, self.now, "retention", dry_run=dry_run))
 

@@ -39,7 +39,8 @@ class S3Server:
 
     def keys(self, bucket: str) -> list[str]:
         """Of one bucket."""
-        return sorted(name.partition("/")[2] for name in self.objects if name.startswith(f"{bucket}/"))
+        names = list(self.objects)  # at once: a put may come while a test asks
+        return sorted(name.partition("/")[2] for name in names if name.startswith(f"{bucket}/"))
 
 
 @contextmanager
@@ -114,11 +115,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, prefix: str) -> None:
         bucket = self._name().partition("/")[0]
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        found = [key for key in self.s3.keys(bucket) if key.startswith(prefix)]
+        with self.lock:
+            found = [(key, len(self.s3.objects[f"{bucket}/{key}"])) for key in self.s3.keys(bucket)]
         rows = "".join(
-            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.s3.objects[f'{bucket}/{key}'])}</Size>"
+            f"<Contents><Key>{escape(key)}</Key><Size>{size}</Size>"
             f"<LastModified>{now}</LastModified><ETag>x</ETag></Contents>"
-            for key in found
+            for key, size in found
+            if key.startswith(prefix)
         )
         self._answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode())
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Self
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
+from pipeline.streaming.transport import RawRecord, TopicPartition
 from schemas.siem import cef_line, ecs_document
 from tests.support.findings import FINDINGS, golden
 from workers.cli import decisions
@@ -21,6 +23,8 @@ VALUES = [json.dumps(json.loads(path.read_bytes())).encode() for path in FINDING
 class Reader:
     """Hands out the golden findings as the records of the topics."""
 
+    values: list[bytes]
+
     def __init__(self, *args: object, **options: object) -> None:
         pass
 
@@ -30,15 +34,49 @@ class Reader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         pass
 
-    def to_end(self) -> Iterator[SimpleNamespace]:
-        return (SimpleNamespace(value=value) for value in VALUES)
+    def to_end(self) -> Iterator[RawRecord]:
+        place = TopicPartition("decisions.block", 0)
+        return (RawRecord(place, offset, None, value, (), 0) for offset, value in enumerate(self.values))
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, values: list[bytes], *options: str) -> Result:
+    monkeypatch.setattr(decisions, "RecordReader", type("Found", (Reader,), {"values": values}))
+    done = CliRunner().invoke(app, ["decisions", *options])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done
 
 
 def lines(monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
-    monkeypatch.setattr(decisions, "RecordReader", Reader)
-    done = CliRunner().invoke(app, ["decisions", *options])
-    assert done.exit_code == 0, done.output
-    return done.stdout.splitlines()
+    return printed(monkeypatch, VALUES, *options).stdout.splitlines()
+
+
+def changed(uri: str | None = None, version: str | None = None) -> bytes:
+    data = json.loads(VALUES[0])
+    decision = data["unmapped"]["mediasieve"]
+    decision["schema_version"] = version or decision["schema_version"]
+    decision["admission"]["uri"] = uri or decision["admission"]["uri"]
+    return json.dumps(data).encode()
+
+
+def test_a_terminal_is_not_steered(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = changed(uri="https://x/\x9b31m\u202egnp.exe")
+    (line,) = printed(monkeypatch, [value]).stdout.splitlines()
+    assert line.endswith("https://x/<U+009B>31m<U+202E>gnp.exe")
+
+
+@pytest.mark.parametrize("options", [[], ["--format", "ecs"], ["--format", "cef"]])
+def test_what_a_newer_release_wrote_is_named_and_passed_over(
+    monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    done = printed(monkeypatch, [changed(version="99.0"), b"{", VALUES[0]], *options)
+    assert len(done.stdout.splitlines()) == 1
+    assert "decisions.block[0]@0 was passed over" in done.stderr
+    assert "decisions.block[0]@1 was passed over" in done.stderr
+
+
+def test_ocsf_is_printed_whoever_wrote_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    newer = changed(version="99.0")
+    assert printed(monkeypatch, [newer], "--json").stdout.encode() == newer + b"\n"
 
 
 @pytest.mark.parametrize("options", [["--json"], ["--format", "ocsf"]])

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from pipeline.evidence.archive import BY_DECISION, BY_MEDIA, LIVE, LiveEntry, media_digest
+from pipeline.evidence.archive import BY_DECISION, BY_MEDIA, ERASED, LIVE, Erased, LiveEntry, media_digest
 from pipeline.evidence.payload import Payload
 from pipeline.media.errors import ContentCorrupt
+from pipeline.media.objects import Objects
 from schemas.decision import Outcome, Risk
+from schemas.erasure import ErasureCause
 from schemas.topics import Topic
 from tests.support.evidence import Crash, Desk, decision, record_bytes
 
@@ -103,6 +107,52 @@ def test_a_damaged_pointer_is_named(desk: Desk) -> None:
     desk.store.objects.replace(f"{BY_DECISION}{found.place}.json", b'{"v": 1}')
     with pytest.raises(ContentCorrupt, match=f"{found.place}.json: decision_uid: Field required"):
         desk.archive.get(made.decision_uid)
+
+
+def test_a_pointer_that_lies_at_anothers_place_is_named(desk: Desk) -> None:
+    ours, theirs = desk.decide("m1"), desk.decide("m2", content=b"other")
+    (our_record,), (their_record,) = desk.archive.get(ours.decision_uid), desk.archive.get(theirs.decision_uid)
+    name = f"{BY_DECISION}{our_record.place}.json"
+    desk.store.objects.replace(name, desk.store.objects.read(f"{BY_DECISION}{their_record.place}.json"))
+    with pytest.raises(ContentCorrupt, match=f"{name}: holds the pointer to {their_record.place}"):
+        desk.archive.get(ours.decision_uid)
+
+
+@pytest.mark.parametrize("left", [b"", b'{"v":'])
+def test_a_pointer_that_a_power_cut_left_is_written_again(desk: Desk, left: bytes) -> None:
+    made = desk.decide()
+    (found,) = desk.archive.get(made.decision_uid)
+    desk.store.objects.replace(f"{BY_DECISION}{found.place}.json", left)
+    desk.archive.put(made, record_bytes(made), Topic.BLOCK, 0, 0)
+    assert desk.archive.get(made.decision_uid) == [found]
+
+
+def test_an_empty_mark_of_an_erasure_is_none(desk: Desk) -> None:
+    made = desk.decide()
+    (found,) = desk.archive.get(made.decision_uid)
+    desk.store.objects.create(f"{ERASED}{found.place}.json", b"")
+    assert desk.archive.unerased(made.decision_uid) == [found]
+    mark = Erased(erasure_id=UUID(int=1), cause=ErasureCause.REQUEST, actor="dpo", detail="r", erased_at=desk.now)
+    desk.archive.mark_erased(found, mark)
+    assert desk.archive.erased(found) == mark
+
+
+def test_on_local_disk_all_that_is_archived_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = Objects.sync
+
+    def note(self: Objects, key: str) -> None:
+        sync(self, key)
+        synced.append(key)
+
+    monkeypatch.setattr(Objects, "sync", note)
+    desk = Desk(encrypted=False, url=tmp_path.as_uri())
+    made = desk.decide()
+    (found,) = desk.archive.get(made.decision_uid)
+    assert {found.record.key} | {o.key for o in desk.store.objects.list("archive")} == set(synced)
+    hold = desk.holds.set("acme", "m1", "counsel", "case")
+    desk.holds.release(hold.hold_id, "counsel", "closed")
+    assert {o.key for o in desk.store.objects.list("holds")} <= set(synced)
 
 
 def test_payloads_of_another_tenant_and_of_no_tenant_are_not_ours(desk: Desk) -> None:

@@ -89,6 +89,21 @@ def test_apply_says_what_it_would_do_then_does_it_then_has_nothing_to_do(due: De
     assert "nothing is due" in run("retention", "apply").stdout
 
 
+def test_a_damaged_pointer_is_named_and_stops_nothing_else(store: Path, due: Decision) -> None:
+    other = archived(opened(), "m3", LONG_AGO, b"due too", outcome=Outcome.PASS)
+    put_at(store, LONG_AGO)
+    (pointer,) = (store / "archive" / "by-decision" / str(due.decision_uid)).iterdir()
+    pointer.write_bytes(b"")
+    result = run("retention", "apply", "--json")
+    assert result.exit_code == 4
+    damaged, erased = (json.loads(line) for line in result.stdout.splitlines())
+    assert (damaged["state"], damaged["decisions"]) == ("unreadable", [str(due.decision_uid)])
+    assert pointer.name in damaged["obstacle"]
+    assert (erased["state"], erased["decisions"]) == ("erased", [str(other.decision_uid)])
+    assert readable(due)
+    assert "unreadable  acme" in run("retention", "apply").stdout
+
+
 def test_people_read_one_line_a_media_item(due: Decision) -> None:
     lines = run("retention", "apply", "--dry-run").stdout.splitlines()
     assert lines[0].startswith(f"due     acme  {due.decision_uid}  due since {LONG_AGO + timedelta(days=30):%Y-%m-%d}")
@@ -152,6 +167,28 @@ def test_a_hold_that_is_not_clear_is_refused(arguments: tuple[str, ...], said: s
     assert result.exit_code == 2
     assert said in result.output
     assert rows("hold", "list") == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("erase", "--tenant", "acme", "--media-id", "m1", "--reason", "r"),
+        ("hold", "set", "--tenant", "acme", "--media-id", "m1", "--reason", "r"),
+        ("retention", "apply"),
+    ],
+)
+def test_an_actor_that_no_record_takes_is_refused_with_the_form(due: Decision, command: tuple[str, ...]) -> None:
+    result = run(*command, "--actor", "Jane Doe")
+    assert result.exit_code == 2
+    assert "jane.doe" in result.output
+    assert Recorder.announced == []
+
+
+def test_a_reason_that_no_record_takes_is_refused(due: Decision) -> None:
+    result = run("erase", "--tenant", "acme", "--media-id", "m1", "--actor", "dpo", "--reason", "r" * 100_000)
+    assert result.exit_code == 2
+    assert "detail" in result.output
+    assert readable(due)
 
 
 def test_an_unknown_hold_is_named() -> None:

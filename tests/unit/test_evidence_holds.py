@@ -6,11 +6,11 @@ from uuid import uuid4
 import pytest
 from pydantic import ValidationError
 
+from pipeline.evidence.due import Applied, Unreadable
 from pipeline.evidence.erasure import ErasureRefused
 from pipeline.evidence.hold_locks import align_object_holds
 from pipeline.evidence.legal_hold import HOLDS, Hold, HoldUnknown
 from pipeline.evidence.request import erase_media
-from pipeline.media.errors import ContentCorrupt
 from schemas.decision import Outcome
 from schemas.erasure import ErasureCause
 from tests.support.evidence import T0, Desk, MemoryLock
@@ -119,13 +119,18 @@ def test_an_unknown_hold_and_an_empty_reason_are_refused(desk: Desk) -> None:
     assert desk.holds.every() == []
 
 
-def test_a_damaged_hold_stops_everything_rather_than_counting_as_none(desk: Desk) -> None:
+def test_a_damaged_hold_keeps_its_item_rather_than_counting_as_none(desk: Desk) -> None:
     made = desk.decide(outcome=Outcome.PASS)
+    other = desk.decide("m2", Outcome.PASS, content=b"other", panel=None)
     desk.store.objects.replace(hold(desk).key, b"{")
     desk.after(days=31)
-    with pytest.raises(ContentCorrupt, match=HOLDS):
-        desk.apply()
+    kept, erased = sorted(desk.apply_all(), key=lambda each: isinstance(each, Applied))
+    assert isinstance(kept, Unreadable)
+    assert HOLDS in kept.cause
+    assert kept.decision_uids == (made.decision_uid,)
+    assert isinstance(erased, Applied)
     assert desk.readable(made) == THERE
+    assert desk.readable(other)["content"] is False
 
 
 def test_a_store_that_can_hold_is_told_and_shared_objects_stay_held() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.evidence.in_flight import longest_flight
 from pipeline.evidence.request import erase_media
-from pipeline.evidence.sweep import sweep
+from pipeline.evidence.sweep import SweepRefused, least_age, sweep
+from pipeline.media.content_store import FRESH_FOR
 from schemas.decision import Decision, Outcome
 from tests.support.evidence import Desk
 from tests.support.evidence_files import put_at
@@ -80,14 +82,31 @@ def test_the_sweep_leaves_an_old_orphan_that_came_again(desk: Desk, directory: P
     assert desk.readable(coming)["content"]
 
 
-@pytest.mark.parametrize(("age", "renewed"), [(timedelta(hours=23), False), (timedelta(hours=25), True)])
-def test_a_put_makes_an_object_young_again_once_a_day(
+def test_bytes_that_came_again_hours_after_the_first_are_not_old_with_them(desk: Desk, directory: Path) -> None:
+    desk.now = NOW + timedelta(days=30)
+    first = desk.decide("m1", Outcome.PASS, at=NOW - timedelta(hours=20))
+    put_at(directory, NOW - timedelta(hours=20))
+    coming = again(desk)
+    desk.apply()
+    assert desk.readable(first)["record"] is False
+    desk.commit(coming)
+    assert all(desk.readable(coming).values())
+
+
+def test_the_sweep_allows_for_what_was_not_put_again(desk: Desk) -> None:
+    assert least_age() >= longest_flight() + FRESH_FOR
+    with pytest.raises(SweepRefused, match="45d or more"):
+        list(sweep(desk.archive, desk.vault, desk.holds, longest_flight(), NOW, dry_run=True))
+
+
+@pytest.mark.parametrize(("age", "renewed"), [(timedelta(minutes=30), False), (timedelta(hours=2), True)])
+def test_a_put_makes_an_object_young_again_once_an_hour(
     desk: Desk, directory: Path, age: timedelta, *, renewed: bool
 ) -> None:
     made = again(desk)
     assert made.facts is not None
     file = directory / "content" / "acme" / made.facts.sha256
-    put_at(directory, NOW - age)
+    put_at(directory, datetime.now(UTC) - age)
     before = os.stat(file)
     again(desk)
     assert (os.stat(file).st_mtime_ns > before.st_mtime_ns) is renewed

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from pipeline.media.errors import ContentMissing
 from schemas.decision import Outcome
 from schemas.erasure import ErasureCause
 from tests.support.evidence import T0, Desk
+from tests.support.evidence_files import put_at
 
 AGE = timedelta(days=45)
 
@@ -24,13 +25,6 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def desk(directory: Path) -> Desk:
     return Desk(url=directory.as_uri())
-
-
-def put_at(directory: Path, moment: datetime) -> None:
-    """All objects that are there, as if put then."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            os.utime(path, (moment.timestamp(), moment.timestamp()))
 
 
 def run(desk: Desk, *, dry_run: bool = False) -> list[Swept]:
@@ -93,7 +87,7 @@ def test_a_tenants_hold_keeps_its_orphans_too(desk: Desk, directory: Path) -> No
 
 def test_an_age_at_which_something_may_be_on_its_way_is_refused(desk: Desk) -> None:
     assert longest_flight() == timedelta(days=7 + 7 + 30)
-    with pytest.raises(SweepRefused, match="give 44d or more"):
+    with pytest.raises(SweepRefused, match="give 45d or more"):
         list(sweep(desk.archive, desk.vault, desk.holds, timedelta(days=43), desk.now, dry_run=True))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,30 @@ def test_a_page_is_written_with_both_pictures(case: Case, tmp_path: Path) -> Non
     result = run(decision.decision_uid, "--html", page)
     assert result.exit_code == 0, result.output
     assert page.read_text("utf-8").count("data:image/webp;base64,") == 2
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    decision = archived(case, "blocked")
+    page = tmp_path / "story.html"
+    page.write_text("the old one")
+    monkeypatch.setattr(os, "replace", full)
+    result = run(decision.decision_uid, "--html", page)
+    assert (result.exit_code, page.read_text()) == (2, "the old one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "story.html"]
+
+
+def test_a_decision_is_told_while_kafka_is_away(case: Case) -> None:
+    decision = archived(case, "blocked")
+    result = run(decision.decision_uid, "--kafka", "--bootstrap", "127.0.0.1:1")
+    assert result.exit_code == 0, result.output
+    assert "note: Kafka cannot be read now:" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,10 @@ PLACE = Place(Topic.BLOCK, 0, 7)
 
 
 def logged(*leaves: Leaf) -> LogPlace:
-    storage = open_log_storage("memory://")
-    tree = storage.under(tree_prefix(Topic.BLOCK, 0))
-    log = AuditLog.open(tree, origin_of(NAME, Topic.BLOCK, 0), SIGNER, KEYS)
+    place = LogPlace(open_log_storage("memory://"), AuditSettings(log_name=NAME))
+    log = AuditLog.open(place.tree(tree_prefix(Topic.BLOCK, 0)), origin_of(NAME, Topic.BLOCK, 0), SIGNER, KEYS)
     log.append([leaf.encode() for leaf in leaves])
-    return LogPlace(storage, AuditSettings(log_name=NAME))
+    return place
 
 
 def leaves(decision: Decision, *offsets: int) -> list[Leaf]:

@@ -10,12 +10,14 @@ from uuid import UUID
 import orjson
 import pytest
 
-from pipeline.evidence.archive import Archive, Erased
+from pipeline.evidence.archive import BY_DECISION, Archive, Erased
+from pipeline.evidence.request import erase_media
 from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.transport import RawRecord, TopicPartition
 from schemas.erasure import Erasure, ErasureCause
 from schemas.topics import Topic
 from schemas.wire import encode
+from tests.support.evidence import Desk, record_bytes
 from tests.support.explaining import NO_PROVER, TENANT, Case, finding, review
 from workers.explain.archived import ArchiveSource
 from workers.explain.collect import explain
@@ -79,6 +81,51 @@ def test_an_erased_record_leaves_outcome_time_and_reason_of_its_erasure() -> Non
     ]
     assert [e.detail for e in story.erasures] == ["article 17"]
     assert story.holds
+
+
+def test_after_an_ordinary_erasure_nothing_is_called_missing() -> None:
+    desk = Desk()
+    made = desk.decide("m1")
+    records = Records("a file", (read_event(record_bytes(made)),))
+    erase_media(desk.archive, desk.eraser, "acme", "m1", actor="dpo", reason="article 17")
+    found = find_in([ArchiveSource(desk.archive, "the store")], made.decision_uid)
+    assert found is not None
+    story = explain(found, EvidenceReader(desk.store), NO_PROVER, None).story
+    assert [(p.kind, p.held) for p in story.evidence] == [("decision_record", Held.ERASED)]
+    assert "article 17" in story.headline
+    found = find_in([ArchiveSource(desk.archive, "the store"), records], made.decision_uid)
+    assert found is not None
+    story = explain(found, EvidenceReader(desk.store), NO_PROVER, None).story
+    assert {p.held for p in story.evidence} == {Held.ERASED}
+    assert all("article 17" in p.said for p in story.evidence)
+
+
+def test_without_keys_too_nothing_is_called_missing_after_an_erasure() -> None:
+    desk = Desk(encrypted=False)
+    made = desk.decide("m1")
+    records = Records("a file", (read_event(record_bytes(made)),))
+    erase_media(desk.archive, desk.eraser, "acme", "m1", actor="dpo", reason="article 17")
+    found = find_in([ArchiveSource(desk.archive, "the store"), records], made.decision_uid)
+    assert found is not None
+    story = explain(found, EvidenceReader(desk.store), NO_PROVER, None).story
+    assert {p.held for p in story.evidence} == {Held.ERASED}
+
+
+def test_a_record_that_is_not_the_pointers_does_not_hold() -> None:
+    case = Case()
+    ours, theirs = case.blocked(), replace(case, media_id="img-2").blocked()
+    archive = archive_of(case)
+    mine, other = (
+        archive.put(ours, finding(ours), Topic.BLOCK, 0, 1),
+        archive.put(theirs, finding(theirs), Topic.BLOCK, 0, 2),
+    )
+    exchanged = mine.model_copy(update={"record_uri": other.record_uri, "record_sha256": other.record_sha256})
+    case.store.objects.replace(f"{BY_DECISION}{mine.place}.json", exchanged.model_dump_json().encode())
+    found = source_of(case).find(ours.decision_uid)
+    assert found is not None
+    story = explain(found, EvidenceReader(case.store), NO_PROVER, None).story
+    assert [(p.kind, p.held) for p in story.evidence] == [("decision_record", Held.DIGEST_DIFFERS)]
+    assert not story.holds
 
 
 @pytest.mark.parametrize(("change", "held"), [("lost", Held.MISSING), ("changed", Held.DIGEST_DIFFERS)])

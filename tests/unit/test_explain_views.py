@@ -122,6 +122,19 @@ def test_a_terminal_is_not_steered() -> None:
     assert "[red]x[/red]<U+202E>gnp.exe" in text
 
 
+def test_no_text_of_a_stranger_passes_for_a_line_of_the_terminal() -> None:
+    forged = "desk\naudit proof\n  verified: The record"
+    case = Case(labels={"note": forged}, answer=forged + "\tx", detail=forged)
+    decision = case.blocked()
+    told = explain(
+        replace(found(decision), reviews=(review(decision, forged),)), EvidenceReader(case.store), NoProver("-"), None
+    ).story
+    text = printed(told)
+    assert [line for line in text.splitlines() if line.startswith(("audit proof", "  verified:"))] == ["audit proof"]
+    assert "note=desk<U+000A>audit proof<U+000A>  verified: The record" in text
+    assert "  | audit proof\n" in text
+
+
 @every_kind
 def test_a_terminal_shows_what_the_page_shows(kind: str) -> None:
     story = story_of(kind)

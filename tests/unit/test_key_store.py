@@ -198,6 +198,18 @@ def test_on_local_disk_destroying_waits_for_the_rewrap(tmp_path: Path, monkeypat
         both.get("acme", SHA256, 0)
 
 
+def test_a_key_behind_one_that_was_lost_is_destroyed_too(objects: Objects, keys: KeyStore) -> None:
+    keys.create("acme", SHA256)
+    keys.destroy("acme", SHA256)
+    second = keys.create("acme", SHA256)
+    objects.delete(f"keys/acme/{SHA256}/0")
+    assert keys.state("acme", SHA256) == "live"
+    assert keys.lives("acme", SHA256, second.generation)
+    assert keys.destroy("acme", SHA256)
+    assert not keys.lives("acme", SHA256, second.generation)
+    assert keys.state("acme", SHA256) == "destroyed"
+
+
 def test_a_swap_changes_what_was_seen_or_nothing(objects: Objects) -> None:
     objects.replace("a", b"1")
     seen = objects.read_versioned("a")

@@ -1,7 +1,5 @@
 """Against moto, which remembers locks but enforces little of them: what is shown is that we ask for the right thing
 with the right headers. That nobody can delete a locked object is S3's promise, which no emulator proves.
-
-moto has no GetObjectRetention; `Retention` answers it from HeadObject, as S3's documentation says it is answered.
 """
 
 from __future__ import annotations
@@ -11,17 +9,12 @@ import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from moto import mock_aws
 from moto.s3.models import s3_backends
 
-from pipeline.evidence.assembly import load_policy, open_retainer, require_object_lock
 from pipeline.evidence.erasure import Vault
 from pipeline.evidence.object_lock import (
     LockState,
@@ -32,10 +25,12 @@ from pipeline.evidence.object_lock import (
     open_object_lock,
 )
 from pipeline.evidence.payload import Payload
-from pipeline.evidence.retention import RetentionPolicyError
+from pipeline.media.envelope import Subject, seal
 from pipeline.media.errors import StoreUnavailable
+from pipeline.media.key_store import KeyStore
+from pipeline.media.master_keys import MasterKeys
 from pipeline.media.objects import Objects
-from pipeline.settings import FleetSettings
+from tests.support.moto_s3 import moto_s3
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=30)
@@ -48,38 +43,10 @@ def sent() -> list[Any]:
     return []
 
 
-class Retention:
-    """GetObjectRetention, from what moto says to HeadObject."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._asked: dict[str, str] = {}
-        events = client.meta.events
-        events.register("provide-client-params.s3.GetObjectRetention", self._note)
-        events.register("before-call.s3.GetObjectRetention", self._answer)
-
-    def _note(self, params: dict[str, str], **_: Any) -> None:
-        self._asked = params
-
-    def _answer(self, **_: Any) -> tuple[Any, dict[str, Any]]:
-        try:
-            head = self._client.head_object(Bucket=self._asked["Bucket"], Key=self._asked["Key"])
-        except ClientError:
-            return SimpleNamespace(status_code=404), {"Error": {"Code": "NoSuchKey", "Message": "not there"}}
-        if "ObjectLockMode" not in head:
-            code = "NoSuchObjectLockConfiguration"
-            return SimpleNamespace(status_code=404), {"Error": {"Code": code, "Message": "no retention"}}
-        found = {"Mode": head["ObjectLockMode"], "RetainUntilDate": head["ObjectLockRetainUntilDate"]}
-        return SimpleNamespace(status_code=200), {"Retention": found}
-
-
 @pytest.fixture(scope="module")
 def moto_client() -> Iterator[Any]:
-    """One for all tests: botocore takes most of a second to make one."""
-    with mock_aws():
-        made = boto3.client("s3", region_name="us-east-1")
-        Retention(made)
-        yield made
+    with moto_s3() as client:
+        yield client
 
 
 @pytest.fixture
@@ -171,7 +138,7 @@ def test_an_object_that_is_not_there_has_nothing_to_lock(lock: S3ObjectLock) -> 
 def test_a_decision_whose_content_was_missing_does_not_stop_retention() -> None:
     class Absent:
         def __getattr__(self, name: str) -> Any:
-            def refuse(**_: Any) -> None:
+            def refuse(*_: Any, **__: Any) -> None:
                 raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "not there"}}, name)
 
             return refuse
@@ -253,42 +220,45 @@ def test_the_endpoint_and_credentials_of_the_store_are_used() -> None:
     assert made.meta.endpoint_url == "http://127.0.0.1:9"
 
 
-def settings(**fields: Any) -> FleetSettings:
-    return FleetSettings(**fields)
+def test_what_locks_an_older_version_counts_and_a_release_reaches_it(lock: S3ObjectLock, client: Any) -> None:
+    lock.retain(KEY, LATER, NOW)
+    lock.hold(KEY, on=True)
+    client.put_object(Bucket="locked", Key=f"deep/er/{KEY}", Body=b"sealed again")
+    assert lock.state(KEY) == LockState(LATER, held=True)
+    assert sorted(lock.starts(KEY, 6)) == [(b"sealed", 6), (b"sealed", 12)]
+    lock.hold(KEY, on=False)
+    assert lock.state(KEY) == LockState(LATER, held=False)
+    payload = Payload.of_key(KEY)
+    assert payload is not None
+    assert Vault(Objects("memory://"), None, lock).obstacle(payload, NOW) is not None
 
 
-@pytest.mark.usefixtures("client")
-def test_production_needs_a_store_that_locks(tmp_path: Path) -> None:
-    local = {"url": tmp_path.as_uri()}
-    require_object_lock(settings(store=local))
-    with pytest.raises(ObjectLockMissing, match=r"MEDIASIEVE_STORE__URL=file://.*MEDIASIEVE_PRODUCTION=false"):
-        require_object_lock(settings(production=True, store=local))
-    with pytest.raises(ObjectLockMissing, match=r"MEDIASIEVE_STORE__URL=s3://plain "):
-        require_object_lock(settings(production=True, store={"url": "s3://plain", "options": OPTIONS}))
-    require_object_lock(settings(production=True, store={"url": "s3://locked", "options": OPTIONS}))
+def test_a_lock_on_an_older_version_ends_in_an_unreadable_object(lock: S3ObjectLock, client: Any) -> None:
+    payload = Payload.of_key(KEY)
+    assert payload is not None
+    keys = KeyStore(Objects("memory://"), MasterKeys({"m": bytes(32)}, "m"))
+    sealed = seal(Subject("acme", payload.sha256), b"x", keys.create("acme", payload.sha256))
+    lock.delete(KEY)
+    client.put_object(Bucket="locked", Key=f"deep/er/{KEY}", Body=sealed)
+    lock.retain(KEY, LATER, NOW)
+    client.put_object(Bucket="locked", Key=f"deep/er/{KEY}", Body=sealed)
+    vault = Vault(Objects("memory://"), keys, lock)
+    assert vault.obstacle(payload, NOW) is None
+    assert vault.destroy(payload, NOW) is False
+    assert keys.state("acme", payload.sha256) == "destroyed"
+    assert len(lock.starts(KEY, 1)) == 2
 
 
-@pytest.mark.usefixtures("client")
-@pytest.mark.parametrize(("bucket", "allowed"), [("plain", True), ("locked", False)])
-def test_production_needs_a_key_store_without_versions(tmp_path: Path, bucket: str, *, allowed: bool) -> None:
-    keys = {"url": f"s3://{bucket}/keys", "options": OPTIONS, "master_keys": {"m": tmp_path}, "current": "m"}
-    store = {"url": "s3://locked", "options": OPTIONS, "keys": keys}
-    made = settings(production=True, store=store)
-    if allowed:
-        require_object_lock(made)
-    else:
-        with pytest.raises(ObjectLockMissing, match="MEDIASIEVE_STORE__KEYS__URL=s3://locked/keys keeps old versions"):
-            require_object_lock(made)
+def test_an_empty_version_has_an_empty_start(lock: S3ObjectLock, client: Any) -> None:
+    client.put_object(Bucket="locked", Key=f"deep/er/{KEY}.png", Body=b"")
+    assert lock.starts(f"{KEY}.png", 6) == [(b"", 0)]
 
 
-@pytest.mark.usefixtures("client")
-def test_a_store_that_locks_needs_a_policy_that_says_how_long(tmp_path: Path) -> None:
-    store = {"url": "s3://locked", "options": OPTIONS}
-    with pytest.raises(RetentionPolicyError, match="MEDIASIEVE_RETENTION_POLICY"):
-        open_retainer(settings(store=store))
-    open_retainer(settings(store={"url": tmp_path.as_uri()}))
-    with pytest.raises(RetentionPolicyError, match="is not set"):
-        load_policy(settings())
+def test_a_bucket_that_locks_is_asked_once(client: Any, sent: list[Any]) -> None:
+    lock = S3ObjectLock(client, "locked")
+    assert lock.supports()
+    assert lock.supports()
+    assert len(sent) == 1
 
 
 def test_a_vault_over_s3_deletes_through_the_lock(lock: S3ObjectLock, client: Any) -> None:
@@ -297,7 +267,8 @@ def test_a_vault_over_s3_deletes_through_the_lock(lock: S3ObjectLock, client: An
     vault = Vault(Objects("memory://"), None, lock)
     lock.retain(KEY, LATER, NOW)
     assert vault.obstacle(payload, NOW) is not None
-    assert vault.destroy(payload, NOW) is False
+    with pytest.raises(StoreUnavailable, match="no key that could be destroyed"):
+        vault.destroy(payload, NOW)
     assert vault.obstacle(payload, LATER) is None
     with pytest.raises(StoreUnavailable, match="AccessDenied"):
         vault.destroy(payload, LATER)  # our clock says it is over, the store's does not: the store has the last word

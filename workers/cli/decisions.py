@@ -14,11 +14,14 @@ from rich.text import Text
 
 from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.kafka.client import RecordReader
+from pipeline.streaming.transport import RawRecord
 from schemas.decision import Decision, Outcome
 from schemas.ocsf import decision_from_finding, decode_finding
 from schemas.siem import cef_line, ecs_document
 from schemas.topics import DECISION_TOPICS
+from schemas.wire import UnknownMajorVersion, WireError
 from workers.cli.common import Bootstrap, Json, settings_for
+from workers.explain.visible import on_one_line
 
 _STYLE = {Outcome.BLOCK: "bold red", Outcome.ESCALATE: "yellow", Outcome.PASS: "green"}
 
@@ -59,12 +62,12 @@ def decisions(
         try:
             if not follow:
                 for record in reader.to_end():
-                    _print(record.value, form)
+                    _print(record, form)
                 return
             while True:
                 found = reader.poll(0.2)
                 if found is not None:
-                    _print(found.value, form)
+                    _print(found, form)
         except KeyboardInterrupt:
             return
 
@@ -75,13 +78,22 @@ def describe(decision: Decision) -> Text:
     scores = " ".join(f"{s.stage}={s.score:.2f}" if s.score is not None else f"{s.stage}=-" for s in decision.scores)
     outcome = f"{decision.outcome}{f'/{decision.risk}' if decision.risk else ''}"
     line = Text(f"{outcome:<17}", style=_STYLE[decision.outcome])
-    line.append(f" {admission.media_id}  {decision.reasons[0].code}  {scores}  {admission.uri}", style="default")
+    told = f" {admission.media_id}  {decision.reasons[0].code}  {scores}  {admission.uri}"
+    line.append(on_one_line(told), style="default")
     return line
 
 
-def _print(value: bytes, form: Format | None) -> None:
-    if form is None:
-        Console(soft_wrap=True).print(describe(decision_from_finding(value)))
+def _print(record: RawRecord, form: Format | None) -> None:
+    """What this release cannot read is named on stderr; the next may be readable again."""
+    try:
+        if form is None:
+            Console(soft_wrap=True).print(describe(decision_from_finding(record.value)))
+            return
+        line = _WRITE[form](record.value)
+    except (WireError, UnknownMajorVersion) as error:
+        place = f"{record.tp.topic}[{record.tp.partition}]@{record.offset}"
+        why = on_one_line(f"mediasieve: {place} was passed over: {error}; upgrade, or read it with --json")
+        Console(stderr=True).print(why, style="yellow", markup=False, highlight=False, soft_wrap=True)
         return
-    sys.stdout.buffer.write(_WRITE[form](value) + b"\n")
+    sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()

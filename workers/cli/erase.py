@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from pipeline.evidence.assembly import open_evidence
 from pipeline.evidence.journal import KafkaJournal
 from pipeline.evidence.request import erase_media, plan_request
+from schemas.wire import describe
+from workers.cli.actor import ACTOR_FORM, check_actor
 from workers.cli.common import Bootstrap, Json, logs_on_stderr, print_json, settings_for
 from workers.cli.retention import DryRun
 
@@ -17,7 +20,7 @@ from workers.cli.retention import DryRun
 def erase(  # noqa: PLR0917 - typer names them
     tenant: Annotated[str, typer.Option(help="Whose media.")],
     media_id: Annotated[str, typer.Option(help="As its producer gave it, or as it was minted.")],
-    actor: Annotated[str, typer.Option(help="Who erases; kept in the audit log.")],
+    actor: Annotated[str, typer.Option(help=f"Who erases; kept in the audit log. {ACTOR_FORM}", callback=check_actor)],
     reason: Annotated[str, typer.Option(help="Why; kept in the audit log, so name nobody.")],
     dry_run: DryRun = False,
     bootstrap: Bootstrap = None,
@@ -37,7 +40,10 @@ def erase(  # noqa: PLR0917 - typer names them
         if dry_run:
             plan, done = plan_request(evidence.archive, eraser, tenant, media_id), None
         else:
-            plan, done = erase_media(evidence.archive, eraser, tenant, media_id, actor=actor, reason=reason)
+            try:
+                plan, done = erase_media(evidence.archive, eraser, tenant, media_id, actor=actor, reason=reason)
+            except ValidationError as error:
+                raise typer.BadParameter(describe(error)) from error
     found = {
         "state": "due" if done is None else "erased",
         "decisions": sorted({str(record.decision_uid) for record in plan.records}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -101,9 +103,21 @@ def _write_page(explanation: Explanation, path: Path, settings: Settings) -> Non
     with closing(PictureMaker(settings.classifier.decode, settings.classifier.sandbox)) as maker:
         page = render(explanation.story, explanation.pictures(maker.make))
     try:
-        path.write_text(page, encoding="utf-8")
+        _replace_private(path, page)
     except OSError as error:
         raise typer.BadParameter(str(error), param_hint="--html") from error
+
+
+def _replace_private(path: Path, page: str) -> None:
+    """Whole or not at all, and for its owner alone: the page holds the image."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with mode 0600
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _sources(settings: Settings, finding: Path | None, *, kafka: bool) -> tuple[EvidenceReader, list[Source]]:

@@ -13,10 +13,11 @@ from pipeline.evidence.assembly import Evidence, open_evidence
 from pipeline.evidence.hold_locks import align_object_holds
 from pipeline.evidence.legal_hold import Hold
 from schemas.wire import describe
+from workers.cli.actor import ACTOR_FORM, check_actor
 from workers.cli.common import Json, logs_on_stderr, print_json, settings_for
 
 app = typer.Typer(help="Keep evidence from being erased.", no_args_is_help=True, rich_markup_mode=None)
-Actor = Annotated[str, typer.Option(help="Who does it.")]
+Actor = Annotated[str, typer.Option(help=f"Who does it. {ACTOR_FORM}", callback=check_actor)]
 Reason = Annotated[str, typer.Option(help="Why; kept with the hold.")]
 
 

@@ -10,14 +10,16 @@ import typer
 from rich.console import Console
 
 from pipeline.evidence.assembly import load_policy, open_evidence
-from pipeline.evidence.due import Applied, apply_retention
-from pipeline.evidence.in_flight import longest_flight
+from pipeline.evidence.due import Applied, Unreadable, apply_retention
 from pipeline.evidence.journal import KafkaJournal
 from pipeline.evidence.retention import Period, RetentionPolicy
+from pipeline.evidence.sweep import least_age
 from pipeline.evidence.sweep import sweep as sweep_objects
+from workers.cli.actor import ACTOR_FORM, check_actor
 from workers.cli.common import Bootstrap, Json, logs_on_stderr, print_json, settings_for
 
 app = typer.Typer(help="How long evidence is kept.", no_args_is_help=True, rich_markup_mode=None)
+EXIT_DAMAGED = 4
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
 
 
@@ -36,7 +38,9 @@ def apply(
     policy: Annotated[
         Path | None, typer.Option(help="Policy file; otherwise MEDIASIEVE_RETENTION_POLICY.", exists=True)
     ] = None,
-    actor: Annotated[str, typer.Option(help="Who is named in the erasure records.")] = "retention",
+    actor: Annotated[
+        str, typer.Option(help=f"Who is named in the erasure records. {ACTOR_FORM}", callback=check_actor)
+    ] = "retention",
     dry_run: DryRun = False,
     bootstrap: Bootstrap = None,
     json: Json = False,
@@ -44,7 +48,8 @@ def apply(
     """Erase the evidence of decisions whose period is over.
 
     Each erasure is first announced on evidence.erasures. What is under a legal hold, or needed by another decision
-    of the tenant, stays. Safe to run again at any time, also after it was killed.
+    of the tenant, stays. Safe to run again at any time, also after it was killed. Exit 4 when the archive is damaged:
+    what could not be read is named and left, all else is done.
 
     Example: mediasieve retention apply --policy retention.toml --dry-run
     """
@@ -53,19 +58,25 @@ def apply(
     with logs_on_stderr():
         evidence = open_evidence(settings)
         eraser = evidence.eraser(KafkaJournal(settings.kafka))
-        items = 0
-        for applied in apply_retention(evidence.archive, rules, eraser, evidence.now(), actor, dry_run=dry_run):
-            items += 1
-            _print_applied(applied, json=json)
+        items = damaged = 0
+        for found in apply_retention(evidence.archive, rules, eraser, evidence.now(), actor, dry_run=dry_run):
+            if isinstance(found, Unreadable):
+                damaged += 1
+                _print_unreadable(found, json=json)
+            else:
+                items += 1
+                _print_applied(found, json=json)
     if not json:
         Console().print(f"{items} media items are due under policy {rules.version}" if items else "nothing is due")
+    if damaged:
+        raise typer.Exit(EXIT_DAMAGED)
 
 
 @app.command()
 def sweep(
     older_than: Annotated[
         str, typer.Option(metavar="AGE", help="Age of an object since it was put, such as 45d or 8w.")
-    ] = f"{longest_flight().days}d",
+    ] = f"{least_age().days}d",
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -111,6 +122,15 @@ def as_json(applied: Applied) -> dict[str, object]:
         "erasure_id": applied.erasure_id,
         "locked": list(applied.locked),
     }
+
+
+def _print_unreadable(found: Unreadable, *, json: bool) -> None:
+    uids = [str(uid) for uid in found.decision_uids]
+    if json:
+        print_json({"state": "unreadable", "tenant": found.tenant, "decisions": uids, "obstacle": found.cause})
+        return
+    line = f"unreadable  {found.tenant}  {', '.join(uids)}: {found.cause}"
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
 def _state(applied: Applied) -> str:

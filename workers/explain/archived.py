@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from pipeline.evidence.archive import Archive, ArchivedDecision
+from pipeline.evidence.archive import Archive, ArchivedDecision, media_digest
 from pipeline.media.errors import ContentCorrupt, ContentErased, ContentMissing, StoreUnavailable
 from schemas.wire import UnknownMajorVersion, WireError
 from workers.explain.events import Event, Place, read_event
@@ -54,17 +54,21 @@ class ArchiveSource:
     def _read(self, pointer: ArchivedDecision) -> Event | Sealed:
         place = Place(pointer.topic, pointer.partition, pointer.offset)
         try:
-            return read_event(self.archive.value(pointer), place)
-        except ContentErased:
-            return Sealed(pointer, Held.ERASED, self._erased_words(pointer))
+            return _matched(pointer, read_event(self.archive.value(pointer), place))
         except ContentMissing as error:
-            return Sealed(pointer, Held.MISSING, f"The archived record is missing: {error}.")
+            return self._absent(pointer, error)
         except ContentCorrupt as error:
             return Sealed(pointer, Held.DIGEST_DIFFERS, f"The archived record is not the one that was kept: {error}.")
         except StoreUnavailable as error:
             return Sealed(pointer, Held.UNREADABLE, f"The archived record cannot be read now: {error}.")
         except (WireError, UnknownMajorVersion) as error:
             return Sealed(pointer, Held.UNREADABLE, f"The archived record is none that this release reads: {error}.")
+
+    def _absent(self, pointer: ArchivedDecision, error: ContentMissing) -> Sealed:
+        """An erasure that no lock stood against leaves no object: the archive's mark says that it was one."""
+        if isinstance(error, ContentErased) or self.archive.erased(pointer) is not None:
+            return Sealed(pointer, Held.ERASED, self._erased_words(pointer))
+        return Sealed(pointer, Held.MISSING, f"The archived record is missing: {error}.")
 
     def _erased_words(self, pointer: ArchivedDecision) -> str:
         erased = self.archive.erased(pointer)
@@ -83,3 +87,22 @@ class ArchiveSource:
             erased_at=erased.erased_at,
             sha256s=tuple(sorted({p.sha256 for p in (*pointer.payloads, pointer.record)})),
         )
+
+
+def _matched(pointer: ArchivedDecision, event: Event) -> Event | Sealed:
+    if _told(event) == _pointed(pointer):
+        return event
+    said = "The archived record is another one than the archive's pointer tells of: one of them was exchanged."
+    return Sealed(pointer, Held.DIGEST_DIFFERS, said)
+
+
+def _told(event: Event) -> tuple[object, ...]:
+    decision = event.decision
+    media = media_digest(decision.admission.media_id)
+    uid, outcome = decision.decision_uid, decision.outcome
+    return uid, decision.sequence, decision.admission.tenant, media, outcome, decision.risk, decision.decided_at
+
+
+def _pointed(pointer: ArchivedDecision) -> tuple[object, ...]:
+    media, uid, outcome = pointer.media_id_sha256, pointer.decision_uid, pointer.outcome
+    return uid, pointer.sequence, pointer.tenant, media, outcome, pointer.risk, pointer.decided_at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,7 +74,7 @@ class EvidenceReader:
             pointer = sealed.pointer
             yield _piece(RECORD, pointer.record_sha256, pointer.record_uri, sealed.held, sealed.said)
 
-    def _original(self, decision: Decision, erasures: Iterable[ErasureStory]) -> Piece:
+    def _original(self, decision: Decision, erasures: Collection[ErasureStory]) -> Piece:
         named = next((ref for ref in decision.evidence if ref.kind == ORIGINAL), None)
         sha256 = named.sha256 if named else decision.facts.sha256 if decision.facts else None
         uri = named.uri if named else None
@@ -86,7 +86,7 @@ class EvidenceReader:
         tenant = decision.admission.tenant
         return self._read(ORIGINAL, sha256, uri, lambda store: store.get(tenant, sha256), erasures)
 
-    def _named(self, ref: EvidenceRef, erasures: Iterable[ErasureStory]) -> Piece:
+    def _named(self, ref: EvidenceRef, erasures: Collection[ErasureStory]) -> Piece:
         return self._read(
             ref.kind, ref.sha256, ref.uri, lambda store: store.get_evidence(ref.uri, ref.sha256), erasures
         )
@@ -97,16 +97,14 @@ class EvidenceReader:
         sha256: str,
         uri: str | None,
         read: Callable[[EvidenceStore], bytes],
-        erasures: Iterable[ErasureStory],
+        erasures: Collection[ErasureStory],
     ) -> Piece:
         if self.store is None:
             return _piece(kind, sha256, uri, Held.UNREADABLE, f"Not read: {self.no_store}.")
         try:
             data = read(self.store)
-        except ContentErased:
-            return _piece(kind, sha256, uri, Held.ERASED, _erased_words(sha256, erasures))
         except ContentMissing as error:
-            return _piece(kind, sha256, uri, Held.MISSING, f"It is not in the store: {error}.")
+            return _piece(kind, sha256, uri, *_absent(sha256, error, erasures))
         except ContentCorrupt as error:
             return _piece(kind, sha256, uri, Held.DIGEST_DIFFERS, f"What lies there is not what was kept: {error}.")
         except (StoreUnavailable, ValueError) as error:
@@ -126,7 +124,14 @@ def _piece(kind: str, sha256: str | None, uri: str | None, held: Held, said: str
     return Piece(EvidenceStory(kind=kind, sha256=sha256, uri=uri, held=held, said=said))
 
 
-def _erased_words(sha256: str, erasures: Iterable[ErasureStory]) -> str:
+def _absent(sha256: str, error: ContentMissing, erasures: Collection[ErasureStory]) -> tuple[Held, str]:
+    """An erasure that no lock stood against leaves no object."""
+    if isinstance(error, ContentErased) or any(sha256 in erasure.sha256s for erasure in erasures):
+        return Held.ERASED, _erased_words(sha256, erasures)
+    return Held.MISSING, f"It is not in the store: {error}."
+
+
+def _erased_words(sha256: str, erasures: Collection[ErasureStory]) -> str:
     erasure = next((e for e in erasures if sha256 in e.sha256s), None)
     if erasure is None:
         return "Erased: its key was destroyed. No record of the erasure was found where this was looked up."

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from pipeline.evidence.archive import ArchivedDecision
 from pipeline.media.errors import StoreUnavailable
+from pipeline.streaming.kafka.client import KafkaUnavailable
 from schemas.erasure import Erasure
 from schemas.review import ReviewVerdict
 from schemas.wire import UnknownMajorVersion, WireError, parse_json
@@ -151,14 +152,14 @@ def find_in(sources: Iterable[Source], uid: UUID) -> Found | None:
     """The first source's word, completed by the later ones; None when no source knows the decision.
 
     Raises:
-        StoreUnavailable: a source cannot be read now, and no other knows the decision.
+        StoreUnavailable, KafkaUnavailable: a source cannot be read now, and no other knows the decision.
     """
     found: Found | None = None
-    away: list[StoreUnavailable] = []
+    away: list[StoreUnavailable | KafkaUnavailable] = []
     for source in sources:
         try:
             more = source.find(uid)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, KafkaUnavailable) as error:
             away.append(error)
             continue
         found = more if found is None else _merged(found, more)
@@ -166,21 +167,26 @@ def find_in(sources: Iterable[Source], uid: UUID) -> Found | None:
         raise away[0]
     if found is None:
         return None
-    return replace(found, notes=(*found.notes, *(f"the archive cannot be read now: {error}" for error in away)))
+    return replace(found, notes=(*found.notes, *map(_away_words, away)))
 
 
 def latest_in(sources: Iterable[Source], tenant: str, media_id: str) -> UUID | None:
     """The latest decision on a media item, of the first source that knows one. Raises as `find_in`."""
-    away: list[StoreUnavailable] = []
+    away: list[StoreUnavailable | KafkaUnavailable] = []
     for source in sources:
         try:
             if uids := source.uids(tenant, media_id):
                 return uids[-1]
-        except StoreUnavailable as error:
+        except (StoreUnavailable, KafkaUnavailable) as error:
             away.append(error)
     if away:
         raise away[0]
     return None
+
+
+def _away_words(error: StoreUnavailable | KafkaUnavailable) -> str:
+    what = "the archive" if isinstance(error, StoreUnavailable) else "Kafka"
+    return f"{what} cannot be read now: {error}"
 
 
 def _merged(found: Found, more: Found | None) -> Found:

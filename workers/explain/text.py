@@ -9,7 +9,7 @@ from rich.text import Text
 from schemas.decision import Outcome
 from workers.explain.story import EvidenceStory, Gauge, Held, MllmStory, Proved, Side, Story, Verdict
 from workers.explain.times import milliseconds, moment, size
-from workers.explain.visible import visible
+from workers.explain.visible import on_one_line, visible
 from workers.explain.words import outcome_words, stage_name
 
 OUTCOME_STYLE = {Outcome.BLOCK: "bold red", Outcome.ESCALATE: "yellow", Outcome.PASS: "green"}
@@ -117,7 +117,7 @@ def _print_features(story: Story, console: Console) -> None:
     table = Table("feature", Column("value", justify="right"), Column("percentile", justify="right"), box=None)
     for feature in story.spectrum.features:
         percentile = "-" if feature.percentile is None else f"{feature.percentile:.1f}"
-        table.add_row(Text(visible(feature.name)), f"{feature.value:.4g}", percentile)
+        table.add_row(Text(on_one_line(feature.name)), f"{feature.value:.4g}", percentile)
     console.print(table)
     _line(console, f"  percentile among photographs of {story.spectrum.stratum}", "dim")
 
@@ -140,13 +140,16 @@ def _print_mllm(mllm: MllmStory, console: Console) -> None:
         tokens = f"{answer.prompt_tokens} + {answer.completion_tokens} tokens"
         fault = f"fault: {answer.fault}" if answer.fault else ""
         _line(console, f"  --- answer ({answer.name}): {tokens}, {answer.latency_s:.2f} s {fault}", "bold")
-        _line(console, answer.said if answer.text is None else answer.text, "dim" if answer.text is None else "")
+        if answer.text is None:
+            _line(console, answer.said, "dim")
+        else:
+            _quote(console, answer.text)
 
 
 def _print_piece(piece: EvidenceStory, console: Console) -> None:
     line = Text(f"  {piece.held.value.replace('_', ' '):<15}", style=_HELD_STYLE[piece.held])
     what = f"{piece.kind:<16} {piece.sha256 or '-'}  {size(piece.size_bytes)}"
-    line.append(visible(what), style="default")
+    line.append(on_one_line(what), style="default")
     console.print(line, soft_wrap=True)
     if piece.held is not Held.VERIFIED:
         _line(console, f"                 {piece.said}", "dim")
@@ -183,10 +186,16 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(visible(text), style=style), soft_wrap=True)
+    console.print(Text(on_one_line(text), style=style), soft_wrap=True)
+
+
+def _quote(console: Console, text: str) -> None:
+    """A stranger's lines, each marked as such."""
+    for line in visible(text).split("\n"):
+        console.print(Text(f"  | {line}"), soft_wrap=True)
 
 
 def _facts(console: Console, label: str, *parts: object, style: str = "") -> None:
     """`  label  part; part`, empty parts left out."""
-    text = "; ".join(visible(str(part)) for part in parts if part)
+    text = "; ".join(on_one_line(str(part)) for part in parts if part)
     console.print(Text(f"  {label:<16} {text}", style=style), soft_wrap=True)

@@ -17,6 +17,11 @@ def visible(text: str) -> str:
     return "".join(f"<U+{ord(c):04X}>" if _hides(c) else c for c in text)
 
 
+def on_one_line(text: str) -> str:
+    """As `visible`, with line feeds and tabs written out too: text that cannot pass for lines of the page."""
+    return visible(text).replace("\n", "<U+000A>").replace("\t", "<U+0009>")
+
+
 def _hides(character: str) -> bool:
     if character in _KEPT:
         return False
