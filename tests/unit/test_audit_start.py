@@ -24,6 +24,24 @@ def test_a_restart_goes_on_behind_the_last_leaf_and_looks_at_it_again() -> None:
     assert world.broker.committed[BLOCKS] == CommitPoint(7, f"{ORIGIN}@6")
 
 
+def test_a_client_that_reads_from_the_beginning_in_spite_of_its_seek_is_no_contradiction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It happens when the answer to its question for the first offset comes after the seek."""
+    world = AuditWorld()
+    world.produce(5)
+    world.settle()
+    world.logged.clear()
+    world.restart()
+    start = world.source.start
+    monkeypatch.setattr(world.source, "start", lambda tp, _: start(tp, 0))
+    world.produce(2)
+    world.settle()
+    assert world.offsets() == list(range(7))
+    assert [offset for _, offset in world.logged] == [5, 6]
+    assert world.broker.committed[BLOCKS] == CommitPoint(7, f"{ORIGIN}@6")
+
+
 def test_what_the_log_has_and_kafka_did_not_commit_is_not_logged_twice_but_handed_on_again() -> None:
     world = AuditWorld()
     world.produce(5)
