@@ -122,7 +122,7 @@ class AuditLog:
         except LogError as error:
             self._spent = error
             raise
-        except BaseException as error:
+        except BaseException as error:  # whatever it was, the storage may hold a part; raised again
             self._spent = LogUnavailable(f"{type(error).__name__}: {error}")
             raise
 

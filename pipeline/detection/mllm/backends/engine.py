@@ -139,7 +139,7 @@ class Engine:
             rows = self._generate(jobs)
         except torch.AcceleratorError as error:
             raise DeviceLost(f"{self._model.device}: {error}") from error
-        except Exception as error:
+        except Exception as error:  # whatever a model raises on one batch is no reason to refuse the next
             cause = f"{type(error).__name__}: {error}"
             if len(jobs) == 1:
                 return [ChatFailed(ReasonCode.MLLM_UNAVAILABLE, cause)]
