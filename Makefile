@@ -88,8 +88,8 @@ schemas: venv ## Write the JSON Schemas again from the models
 requirements: ## Lock pyproject.toml again; UPGRADE=--upgrade moves to newer versions
 	@test -x $(BIN)/uv || { echo "no $(BIN)/uv: run 'make venv' first" >&2; exit 1; }
 	$(UV_COMPILE) pyproject.toml -o requirements/base.txt
-	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra dev -o requirements/dev.txt
-	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra dev --extra torch --extra modelserver -o requirements/torch.txt
+	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra web --extra postgres --extra dev -o requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra web --extra postgres --extra dev --extra torch --extra modelserver -o requirements/torch.txt
 	$(UV_COMPILE) pyproject.toml --extra torch -o requirements/cuda.txt
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt
 
