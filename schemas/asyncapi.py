@@ -13,13 +13,26 @@ from schemas.envelope import schema_name
 from schemas.erasure import Erasure
 from schemas.media import AnomalousMedia, MediaReference, SuspectMedia
 from schemas.ocsf import DetectionFinding
-from schemas.review import ReferenceUpdate, ReviewVerdict
+from schemas.quality import QualityEvent
+from schemas.reference import ReferencePointer
+from schemas.review import ReferenceUpdate, ReviewAction, ReviewVerdict
+from schemas.shadow import AuditSample, ShadowResult
 from schemas.topics import DECISION_TOPICS, TOPICS, Topic, TopicSpec
 
 _PLAIN_KEY = re.compile(r"[A-Za-z$][A-Za-z0-9_.$-]*")
 _NO_PLAIN_KEY = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 """YAML 1.1 readers take these for something else than text."""
 
+_PLAIN = (
+    ReviewVerdict,
+    ReviewAction,
+    ReferenceUpdate,
+    ReferencePointer,
+    Erasure,
+    AuditSample,
+    ShadowResult,
+    QualityEvent,
+)
 _DECISIONS = frozenset(DECISION_TOPICS.values())
 _INFO = {
     "title": "mediasieve",
@@ -54,8 +67,13 @@ def document() -> dict[str, Any]:
             **{f"announce{o.value.capitalize()}": _operation("send", t) for o, t in DECISION_TOPICS.items()},
             "reportDeadLetter": _operation("send", Topic.DEAD_LETTER),
             "submitReview": _operation("receive", Topic.REVIEWS),
+            "reportReviewAction": _operation("send", Topic.REVIEW_ACTIONS),
             "submitReferenceUpdate": _operation("receive", Topic.REFERENCE_UPDATES),
+            "publishReference": _operation("send", Topic.REFERENCES),
             "announceErasure": _operation("send", Topic.ERASURES),
+            "reportAuditSample": _operation("send", Topic.AUDIT_SAMPLES),
+            "reportShadowResult": _operation("send", Topic.SHADOW_RESULTS),
+            "announceRegression": _operation("send", Topic.QUALITY),
         },
         "components": {
             "messages": {
@@ -64,10 +82,7 @@ def document() -> dict[str, Any]:
                 "AnomalousMedia": _message(AnomalousMedia, AnomalousMedia.event_type, _stage_headers()),
                 "DetectionFinding": _message(DetectionFinding, Decision.event_type, _stage_headers()),
                 "DeadLetter": _dead_letter(),
-                **{
-                    model.__name__: _message(model, model.event_type, _headers(()))
-                    for model in (ReviewVerdict, ReferenceUpdate, Erasure)
-                },
+                **{model.__name__: _message(model, model.event_type, _headers(())) for model in _PLAIN},
             },
         },
     }
@@ -103,7 +118,7 @@ def _channel(spec: TopicSpec) -> dict[str, Any]:
         "bindings": {
             "kafka": {
                 "topicConfiguration": {
-                    "cleanup.policy": ["delete"],
+                    "cleanup.policy": [spec.cleanup],
                     "retention.ms": spec.retention_ms,
                     "max.message.bytes": spec.max_bytes,
                 },

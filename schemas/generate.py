@@ -30,7 +30,10 @@ from schemas.ocsf import (
     finding_from_decision,
     finding_from_review,
 )
-from schemas.review import ReferenceUpdate, ReviewVerdict
+from schemas.quality import QualityEvent
+from schemas.reference import ReferencePointer
+from schemas.review import ReferenceUpdate, ReviewAction, ReviewVerdict
+from schemas.shadow import AuditSample, ShadowResult
 from schemas.siem import cef_line, ecs_document
 from schemas.wire import decode
 
@@ -45,8 +48,13 @@ RECORDS: tuple[type[Part], ...] = (
     ForensicReport,
     DeadLetter,
     ReviewVerdict,
+    ReviewAction,
     ReferenceUpdate,
+    ReferencePointer,
     Erasure,
+    AuditSample,
+    ShadowResult,
+    QualityEvent,
 )
 _REVIEWED = "escalate_uncertain"
 """The decision that the examples of reviews are of."""

@@ -120,8 +120,18 @@ class MediaFacts(Part):
     chroma_subsampling: ChromaSubsampling | None = None
 
 
+class CandidateScore(Part):
+    """What a model that decides nothing yet says of the same measurement; `score` as in `StageScore`."""
+
+    score: Probability | None
+    model: ShortText
+
+
 class StageScore(Part):
-    """What one stage measured. `score` is P(synthetic), None when the stage had nothing to say."""
+    """What one stage measured. `score` is P(synthetic), None when the stage had nothing to say.
+
+    `candidate`: what the model that may take this one's place would have said.
+    """
 
     stage: StageName
     score: Probability | None
@@ -129,6 +139,7 @@ class StageScore(Part):
     bundle_version: Version
     model: ShortText
     note: ShortText | None = None
+    candidate: CandidateScore | None = None
 
 
 class StageTiming(Part):
@@ -155,8 +166,27 @@ class Feature(Part):
     percentile: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
 
 
+SamplingProbability = Annotated[float, Field(gt=0.0, le=1.0)]
+"""With which an item was drawn; its inverse is the item's weight."""
+
+
+class AuditDraw(Part):
+    """Marks media that stage 1 has passed and published: no later stage may publish a decision on it."""
+
+    probability: SamplingProbability
+
+
+class ShadowTrail(Part):
+    """What a bundle and policy that only watch have measured so far. Of the timings only `worked_ms` is of use."""
+
+    bundle_version: Version
+    policy_version: Version
+    scores: Annotated[tuple[StageScore, ...], Field(max_length=8)] = ()
+    timings: Annotated[tuple[StageTiming, ...], Field(max_length=8)] = ()
+
+
 class SuspectMedia(Record):
-    """Score >= T1: the spectral stage must look.
+    """Score >= T1: the spectral stage must look; or a sample of the rest, marked by `audit`.
 
     The original bytes lie in the content store under `facts.sha256`.
     """
@@ -167,6 +197,8 @@ class SuspectMedia(Record):
     facts: MediaFacts
     scores: Annotated[tuple[StageScore, ...], Field(max_length=8)]
     timings: Annotated[tuple[StageTiming, ...], Field(max_length=8)] = ()
+    audit: AuditDraw | None = None
+    shadow: ShadowTrail | None = None
 
 
 class SpectralFinding(Part):
@@ -180,7 +212,7 @@ class SpectralFinding(Part):
 
 
 class AnomalousMedia(Record):
-    """Anomaly >= T2: the MLLM stage must look at the image and its spectral panel together."""
+    """Anomaly >= T2: the MLLM stage must look at the image and its spectral panel together. `audit` as before."""
 
     event_type: ClassVar[str] = "dev.mediasieve.media.anomalous.v1"
 
@@ -189,3 +221,5 @@ class AnomalousMedia(Record):
     spectral: SpectralFinding
     scores: Annotated[tuple[StageScore, ...], Field(max_length=8)]
     timings: Annotated[tuple[StageTiming, ...], Field(max_length=8)] = ()
+    audit: AuditDraw | None = None
+    shadow: ShadowTrail | None = None

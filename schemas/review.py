@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from uuid import UUID
 
-from pydantic import ConfigDict, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from schemas.base import Record
-from schemas.types import Identifier, Sha256, ShortText, Text, Timestamp, Version
+from schemas.types import FamilyName, Identifier, Sha256, ShortText, Text, Timestamp, Version
 
 
 class Label(StrEnum):
@@ -23,7 +23,7 @@ class Label(StrEnum):
 
 
 class ReviewVerdict(Record):
-    """A reviewer's answer to one escalated decision."""
+    """A reviewer's answer to one escalated decision. `family`: the generator, where the reviewer can name it."""
 
     event_type: ClassVar[str] = "dev.mediasieve.review.verdict.v1"
 
@@ -32,9 +32,45 @@ class ReviewVerdict(Record):
     tenant: Identifier
     media_id: Identifier
     label: Label
+    family: FamilyName | None = None
     reviewer: Identifier
     rationale: Text
     reviewed_at: Timestamp
+
+
+class ActionKind(StrEnum):
+    """What people do to a case. An expired lease is seen, and written down, at the next claim of the case."""
+
+    CLAIMED = "claimed"
+    RELEASED = "released"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+    REVIEWED = "reviewed"
+    CLOSED = "closed"
+    APPEALED = "appealed"
+
+
+class ReviewAction(Record):
+    """One thing that a person did in the review console: who, to which case, when.
+
+    `round` counts a case's appeals. `detail` is the reason that the person gave. `gold`: the case was given to measure
+    the reviewer, and nothing follows from the answer.
+    """
+
+    event_type: ClassVar[str] = "dev.mediasieve.review.action.v1"
+
+    action_id: UUID
+    case_id: UUID
+    decision_uid: UUID
+    tenant: Identifier
+    media_id: Identifier
+    action: ActionKind
+    actor: Identifier
+    round: Annotated[int, Field(ge=0)] = 0
+    label: Label | None = None
+    detail: Text = ""
+    gold: bool = False
+    acted_at: Timestamp
 
 
 class UpdateAction(StrEnum):
@@ -48,7 +84,10 @@ _UNDECIDABLE: JsonDict = {"properties": {"label": {"const": "undecidable"}}, "re
 
 
 class ReferenceUpdate(Record):
-    """A confirmed sample enters, or leaves, the reference of its stratum."""
+    """A confirmed sample enters, or leaves, the reference of its stratum.
+
+    `reference`: content hash of the reference that it is in, or is no longer in.
+    """
 
     model_config = ConfigDict(json_schema_extra={"not": _UNDECIDABLE})
     event_type: ClassVar[str] = "dev.mediasieve.reference.update.v1"
@@ -61,6 +100,7 @@ class ReferenceUpdate(Record):
     stratum: ShortText
     bundle_version: Version
     review_id: UUID
+    reference: Sha256 | None = None
     updated_at: Timestamp
 
     @model_validator(mode="after")

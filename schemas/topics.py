@@ -9,7 +9,10 @@ from schemas.base import Record
 from schemas.decision import Decision, Outcome
 from schemas.erasure import Erasure
 from schemas.media import AnomalousMedia, MediaReference, SuspectMedia
-from schemas.review import ReferenceUpdate, ReviewVerdict
+from schemas.quality import QualityEvent
+from schemas.reference import ReferencePointer
+from schemas.review import ReferenceUpdate, ReviewAction, ReviewVerdict
+from schemas.shadow import AuditSample, ShadowResult
 
 INGEST_MAX_BYTES = 1_048_576
 """Largest record batch (value, key, headers and the broker's framing) that the ingest topic takes."""
@@ -36,19 +39,35 @@ class Topic(StrEnum):
     ESCALATE = "decisions.escalate"
     PASS = "decisions.pass"  # noqa: S105 - a topic, no password
     REVIEWS = "reviews.verdicts"
+    REVIEW_ACTIONS = "reviews.actions"
     REFERENCE_UPDATES = "references.updates"
+    REFERENCES = "references"
     ERASURES = "evidence.erasures"
+    AUDIT_SAMPLES = "audit.samples"
+    SHADOW_RESULTS = "shadow.results"
+    QUALITY = "quality.events"
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """What `topics apply` creates and `topics check` compares. `record` None: original bytes of any kind."""
+    """What `topics apply` creates and `topics check` compares. `record` None: original bytes of any kind.
+
+    `partitions` None: as many as the deployment says. `compacted`: the last record of each key is kept for ever, and
+    `retention_ms` is what Kafka is told and does not use.
+    """
 
     topic: Topic
     record: type[Record] | None
     retention_ms: int
     max_bytes: int
     purpose: str
+    partitions: int | None = None
+    compacted: bool = False
+
+    @property
+    def cleanup(self) -> str:
+        """Kafka's `cleanup.policy`."""
+        return "compact" if self.compacted else "delete"
 
 
 _STAGE_MAX_BYTES = 262_144
@@ -74,8 +93,23 @@ TOPICS: tuple[TopicSpec, ...] = (
     TopicSpec(Topic.ESCALATE, Decision, 30 * _DAY_MS, _STAGE_MAX_BYTES, "verdict escalate, for people"),
     TopicSpec(Topic.PASS, Decision, 30 * _DAY_MS, _STAGE_MAX_BYTES, "verdict pass, with its risk flag"),
     TopicSpec(Topic.REVIEWS, ReviewVerdict, 30 * _DAY_MS, _STAGE_MAX_BYTES, "what people said of escalated media"),
+    TopicSpec(Topic.REVIEW_ACTIONS, ReviewAction, 30 * _DAY_MS, _STAGE_MAX_BYTES, "what people did in the console"),
     TopicSpec(Topic.REFERENCE_UPDATES, ReferenceUpdate, 30 * _DAY_MS, _STAGE_MAX_BYTES, "samples confirmed by people"),
+    TopicSpec(
+        Topic.REFERENCES,
+        ReferencePointer,
+        30 * _DAY_MS,
+        _STAGE_MAX_BYTES,
+        "which spectral reference decides now; key: the reference that the bundle holds",
+        partitions=1,
+        compacted=True,
+    ),
     TopicSpec(Topic.ERASURES, Erasure, 30 * _DAY_MS, _STAGE_MAX_BYTES, "payloads whose keys were destroyed, and why"),
+    TopicSpec(
+        Topic.AUDIT_SAMPLES, AuditSample, 30 * _DAY_MS, _STAGE_MAX_BYTES, "what later stages make of stage-1 passes"
+    ),
+    TopicSpec(Topic.SHADOW_RESULTS, ShadowResult, 7 * _DAY_MS, _STAGE_MAX_BYTES, "what other rules would decide"),
+    TopicSpec(Topic.QUALITY, QualityEvent, 30 * _DAY_MS, _STAGE_MAX_BYTES, "regressions, as OCSF Application Error"),
 )
 
 RETRY_DELAYS_S: dict[Topic, float] = {Topic.RETRY_10S: 10.0, Topic.RETRY_1M: 60.0, Topic.RETRY_10M: 600.0}
@@ -87,5 +121,11 @@ DECISION_TOPICS: dict[Outcome, Topic] = {
     Outcome.PASS: Topic.PASS,
 }
 
-AUDITED_TOPICS: tuple[Topic, ...] = (*DECISION_TOPICS.values(), Topic.REVIEWS, Topic.REFERENCE_UPDATES, Topic.ERASURES)
+AUDITED_TOPICS: tuple[Topic, ...] = (
+    *DECISION_TOPICS.values(),
+    Topic.REVIEWS,
+    Topic.REVIEW_ACTIONS,
+    Topic.REFERENCE_UPDATES,
+    Topic.ERASURES,
+)
 """What the audit log keeps a leaf of, record by record."""

@@ -52,6 +52,9 @@ Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=32, json_schema_
 Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
 """A bundle's, policy's or model's version."""
 
+FamilyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""A generator family, such as `flux`."""
+
 SchemaVersion = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0, le=1e12)]

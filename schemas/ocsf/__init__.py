@@ -11,6 +11,8 @@ from schemas.ocsf.finding import (
     decode_finding,
     encode_finding,
     event_uid,
+    machine_decision,
+    reviewed_at,
 )
 from schemas.ocsf.numbers import Activity
 from schemas.ocsf.reviewed import finding_from_closed_case, finding_from_review
@@ -25,4 +27,6 @@ __all__ = [
     "finding_from_closed_case",
     "finding_from_decision",
     "finding_from_review",
+    "machine_decision",
+    "reviewed_at",
 ]

@@ -27,6 +27,7 @@ from schemas.ocsf.objects import Evidences, FindingInfo, Metadata, SecurityPolic
 from schemas.wire import WireError, describe, parse_json, read
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_MS = 253_402_300_800_000  # the year 10000, which no datetime has
 
 
 class DetectionFinding(Part):
@@ -104,6 +105,32 @@ def decision_from_finding(value: bytes | dict[str, Any]) -> Decision:
     if not isinstance(info, dict) or info.get("uid") != str(decision.decision_uid):
         raise WireError(RejectCode.SCHEMA_INVALID, "finding_info.uid: differs from the decision's uid")
     return decision
+
+
+def machine_decision(value: bytes | dict[str, Any]) -> Decision | None:
+    """The decision out of a finding by which the machine decides; None for what people make of one (review, close).
+
+    For whoever counts decisions: the events of reviews lie on the same topics. Raises as `decision_from_finding` does.
+    """
+    data = parse_json(value) if isinstance(value, bytes) else value
+    decision = decision_from_finding(data)
+    return None if _by_people(data) else decision
+
+
+def reviewed_at(value: bytes | dict[str, Any]) -> datetime | None:
+    """When people said what this finding tells (`time`, UTC); None where it is the machine's, or no finding of ours."""
+    try:
+        data = parse_json(value) if isinstance(value, bytes) else value
+    except WireError:
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("unmapped"), dict) or not _by_people(data):
+        return None
+    time = data.get("time")
+    return _EPOCH + timedelta(milliseconds=time) if isinstance(time, int) and 0 <= time < _END_MS else None
+
+
+def _by_people(data: dict[str, Any]) -> bool:
+    return data.get("activity_id") == Activity.CLOSE or data["unmapped"].get("review") is not None
 
 
 def decode_finding(value: bytes) -> DetectionFinding:

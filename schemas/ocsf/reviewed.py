@@ -36,16 +36,19 @@ _FINALLY = {
 }
 
 
-def finding_from_review(decision: Decision, review: ReviewVerdict, sequence: int) -> DetectionFinding:
+def finding_from_review(
+    decision: Decision, review: ReviewVerdict, sequence: int, in_force: Outcome | None = None
+) -> DetectionFinding:
     """An Update: one reviewer's answer. The case stays open and held media stays held; Close ends both.
 
-    `sequence` counts the finding's events from 1. It alerts when people call media generated.
+    `sequence` counts the finding's events from 1. `in_force`: what holds while the case is open, where that is not the
+    machine's outcome, as in an appeal against people's. It alerts when people call media generated.
 
     Raises:
         ValueError: the review is of another decision, or `sequence` is that of the Create.
     """
     _check(decision, review, sequence)
-    action, disposition = control(decision)
+    action, disposition = _in_force(decision, in_force)
     generated = review.label is Label.GENERATED
     return DetectionFinding(
         **activity_fields(Activity.UPDATE),
@@ -94,6 +97,12 @@ def finding_from_closed_case(
         metadata=metadata(decision, Activity.CLOSE, sequence, "closed", incident=True),
         unmapped=Unmapped(mediasieve=decision, review=review),
     )
+
+
+def _in_force(decision: Decision, outcome: Outcome | None) -> tuple[Action, Disposition]:
+    if outcome is None or outcome is decision.outcome:
+        return control(decision)
+    return {Outcome.PASS: _ALLOWED, Outcome.BLOCK: _BLOCKED}.get(outcome, (Action.DENIED, Disposition.DELAYED))
 
 
 def _finally(decision: Decision, review: ReviewVerdict | None) -> tuple[Action, Disposition]:

@@ -159,11 +159,16 @@ def test_the_fleet_receives_what_others_write_and_sends_the_rest() -> None:
         ("receive", "media.ingest"),
         ("receive", "references.updates"),
         ("receive", "reviews.verdicts"),
+        ("send", "audit.samples"),
         ("send", "decisions.block"),
         ("send", "decisions.escalate"),
         ("send", "decisions.pass"),
         ("send", "evidence.erasures"),
         ("send", "media.deadletter"),
+        ("send", "quality.events"),
+        ("send", "references"),
+        ("send", "reviews.actions"),
+        ("send", "shadow.results"),
     ]
 
 
