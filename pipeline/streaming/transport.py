@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -166,3 +167,30 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Give the producer back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies."""
+
+    tp: TopicPartition
+    offset: int
+
+
+class NotAcknowledged(Exception):
+    """The brokers did not say that they have the record; they may have it all the same."""
+
+
+class QueueFull(Exception):
+    """Too many records wait for their acknowledgement: nothing was sent, try again later."""
+
+
+class Writer(Protocol):
+    """Writes single records, each acknowledged by all replicas in sync. Thread-safe."""
+
+    def send(self, record: OutRecord) -> Future[Place]:
+        """The future is done when the brokers have the record, or it raises NotAcknowledged.
+
+        Raises:
+            QueueFull: nothing was sent.
+        """

@@ -15,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exports,
 from pipeline.streaming.kafka.admin import AdminError, Difference, PartitionId, TopicAdmin, topic_name
 from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from schemas.topics import TOPICS, Topic
-from tests.support.kafka import TIMEOUT_S, create_topics, produce, read_all
+from tests.support.kafka import PARTITIONS, TIMEOUT_S, create_topics, produce, read_all
 
 INGEST = TOPICS[0]
 
@@ -93,8 +93,9 @@ def test_no_broker_is_an_error_within_the_timeout() -> None:
 
 
 def test_every_topic_takes_a_record_right_after_apply(kafka: EmbeddedKafka, topics: dict[Topic, str]) -> None:
-    for name in topics.values():
-        produce(kafka.bootstrap, name, [b"x"], partition=3)
+    for spec in TOPICS:
+        last = (spec.partitions or PARTITIONS) - 1
+        produce(kafka.bootstrap, topics[spec.topic], [b"x"], partition=last, key=b"k" if spec.compacted else None)
     assert len(read_all(kafka.bootstrap, list(topics.values()), len(topics))) == len(topics)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.streaming.kafka.admin import TopicAdmin, topic_name
+from pipeline.streaming.kafka.config import KafkaSettings
 from schemas.topics import TOPICS, Topic
 
 PARTITIONS = 4
@@ -29,14 +31,34 @@ def delete_topics(bootstrap: str, names: Sequence[str]) -> None:
         future.result(TIMEOUT_S)
 
 
-def produce(bootstrap: str, topic: str, values: Sequence[bytes], partition: int = 0) -> None:
-    """Write records and wait until the broker has them all."""
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0})
-    failures: list[object] = []
-    for value in values:
-        producer.produce(topic, value, partition=partition, on_delivery=lambda error, _: failures.append(error))
-    assert producer.flush(TIMEOUT_S) == 0
-    assert failures == [None] * len(values)
+def produce(bootstrap: str, topic: str, values: Sequence[bytes], partition: int = 0, key: bytes | None = None) -> None:
+    """Write records and wait until the broker has them all. A compacted topic takes none without a key."""
+    failures: list[str] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        failures.append("" if error is None else str(error))  # an error cannot be compared with None
+
+    with closing(Producer(KafkaSettings(bootstrap=bootstrap).plain_producer())) as producer:
+        for value in values:
+            producer.produce(topic, value, key, partition, on_delivery=delivered)
+        assert producer.flush(TIMEOUT_S) == 0
+    assert failures == [""] * len(values)
+
+
+@contextmanager
+def closing(producer: Producer) -> Iterator[Producer]:
+    """Destroys the client in a call of its own, also after an exception.
+
+    Left to the interpreter it is destroyed when its last reference goes. What a signal handler raises in that moment,
+    as Ctrl-C and pytest's time limit do, then comes out of some unrelated call as a SystemError.
+    """
+    try:
+        yield producer
+    except BaseException:
+        producer.purge()  # `close` waits for what is queued
+        raise
+    finally:
+        producer.close()
 
 
 def read_all(bootstrap: str, topics: Sequence[str], count: int, timeout_s: float = TIMEOUT_S) -> list[Message]:

@@ -15,8 +15,10 @@ from pipeline.streaming.executors.base import (
     StageFailed,
     open_stage,
     process_batch,
+    raising_stage_failed,
     require_free_slot,
 )
+from pipeline.streaming.side_input import Adopting, SideInput
 from pipeline.streaming.stage import In, Item, Outcome, Stage
 
 _MAX_IDLE_DEATHS = 10
@@ -24,9 +26,17 @@ _MAX_IDLE_DEATHS = 10
 
 
 @dataclass(frozen=True, slots=True)
+class _Work(Generic[In]):
+    """What crosses to the child. `side` holds the side input's value alone; empty where there is none."""
+
+    batch: tuple[Item[In], ...]
+    side: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Job(Generic[In]):
     ticket: int
-    batch: tuple[Item[In], ...]
+    work: _Work[In]
 
 
 @dataclass(slots=True)
@@ -45,15 +55,19 @@ class _OpenStage(Generic[In]):
 
     make_stage: Callable[[], Stage[In]]
 
-    def __call__(self) -> Callable[[tuple[Item[In], ...] | None], tuple[Outcome, ...] | None]:
+    def __call__(self) -> Callable[[_Work[In] | None], tuple[Outcome, ...] | None]:
         stage = self.make_stage()
         open_stage(stage)
         return partial(_serve, stage)
 
 
-def _serve(stage: Stage[In], request: tuple[Item[In], ...] | None) -> tuple[Outcome, ...] | None:
+def _serve(stage: Stage[In], request: _Work[In] | None) -> tuple[Outcome, ...] | None:
     if request is not None:
-        return process_batch(stage, request)
+        for value in request.side:
+            if not isinstance(stage, Adopting):
+                raise StageFailed(f"{type(stage).__qualname__} is given a side input but has no method `adopt`")
+            stage.adopt(value)
+        return process_batch(stage, request.batch)
     stage.close()
     return None
 
@@ -62,7 +76,7 @@ class Processes(Generic[In]):
     """`workers` spawned children, each with its own stage, each holding at most one ticket.
 
     A child that dies takes only its own ticket with it, and is replaced in the background; so does one that runs
-    out of the memory that `limits` grant. `make_stage` must be picklable.
+    out of the memory that `limits` grant. `make_stage` must be picklable. With `side_input` the stage is `Adopting`.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class Processes(Generic[In]):
         *,
         start_timeout_s: float = 120.0,
         limits: Limits | None = None,
+        side_input: SideInput[Any] | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
@@ -81,12 +96,15 @@ class Processes(Generic[In]):
         self._ticket_timeout_s = ticket_timeout_s
         self._start_timeout_s = start_timeout_s
         self._limits = limits
+        self._side_input = side_input
         self._children: list[_Child[In]] = []
         self._done: list[Completed] = []
         self._idle_deaths = 0
 
     def open(self) -> None:
-        """See `Executor.open`. The children start in parallel."""
+        """See `Executor.open`. The children start in parallel, after the side input has its first value."""
+        if self._side_input is not None:
+            self._open_side_input(self._side_input)
         self._children = [_Child(self._spawn()) for _ in range(self._workers)]
         try:
             for child in self._children:
@@ -94,6 +112,7 @@ class Processes(Generic[In]):
                 child.ready = True
         except (ChildRaised, ChildDied, ChildTimeout) as error:
             self._kill_all()
+            self._close_side_input()
             raise _open_failed(error) from None
 
     def free_slots(self) -> int:
@@ -104,7 +123,7 @@ class Processes(Generic[In]):
         """See `Executor.submit`."""
         require_free_slot(self.free_slots())
         child = next(c for c in self._children if c.ready and c.job is None)
-        child.job = _Job(ticket, tuple(batch))
+        child.job = _Job(ticket, _Work(tuple(batch), self._side()))
         self._send(child, child.job)
 
     def completed(self, timeout_s: float = 0.0) -> Sequence[Completed]:
@@ -119,6 +138,7 @@ class Processes(Generic[In]):
 
     def close(self, timeout_s: float) -> None:
         """See `Executor.close`. Children that are not done in time are killed, their stages not closed."""
+        self._close_side_input()
         until_s = time.monotonic() + timeout_s
         failures: list[str] = []
         closing = {c.process.connection: c for c in self._children if c.ready}
@@ -132,6 +152,24 @@ class Processes(Generic[In]):
         if failures:
             raise StageFailed(failures[0])
 
+    def _open_side_input(self, side_input: SideInput[Any]) -> None:
+        try:
+            with raising_stage_failed():
+                side_input.open()
+        except StageFailed:
+            side_input.close()
+            raise
+
+    def _side(self) -> tuple[Any, ...]:
+        if self._side_input is None:
+            return ()
+        with raising_stage_failed():
+            return (self._side_input.current(),)
+
+    def _close_side_input(self) -> None:
+        if self._side_input is not None:
+            self._side_input.close()
+
     def _spawn(self) -> GuardedProcess:
         process = GuardedProcess(
             self._open_stage, name="stage", limits=self._limits, start_timeout_s=self._start_timeout_s
@@ -141,7 +179,7 @@ class Processes(Generic[In]):
 
     def _send(self, child: _Child[In], job: _Job[In]) -> None:
         try:
-            child.process.send(job.batch)
+            child.process.send(job.work)
         except (ChildDied, ChildTimeout):  # it died idle, which is not this ticket's doing
             self._replace_idle(child)
         child.job_by_s = time.monotonic() + self._ticket_timeout_s

@@ -100,12 +100,24 @@ def topic_name(spec: TopicSpec, prefix: str) -> str:
 def topic_settings(spec: TopicSpec, replication_factor: int) -> dict[str, str]:
     """Kafka settings that the fleet relies on."""
     return {
-        "cleanup.policy": "delete",
+        "cleanup.policy": spec.cleanup,
         "max.message.bytes": str(spec.max_bytes),
         "min.insync.replicas": "2" if replication_factor >= 3 else "1",
         "retention.ms": str(spec.retention_ms),
         "unclean.leader.election.enable": "false",
     }
+
+
+class GroupPlace(NamedTuple):
+    """A group's next offset in one partition, and the partition's end."""
+
+    next: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Offsets that the group has not read."""
+        return max(0, self.end - self.next)
 
 
 class TopicAdmin:
@@ -125,7 +137,8 @@ class TopicAdmin:
     ) -> list[Change]:
         """Create missing topics and set differing settings; returns when all leaders answer.
 
-        Numbers of partitions and replicas of topics that exist are never changed, but reported as refused.
+        `partitions` is for topics whose spec names no number. Numbers of partitions and replicas of topics that exist
+        are never changed, but reported as refused.
         """
         wanted = list(specs)
         differences = self.check(wanted, partitions, replication_factor, prefix)
@@ -149,7 +162,7 @@ class TopicAdmin:
                 differences.append(Difference(name, "topic", "present", "missing"))
                 continue
             expected = {
-                "partitions": str(partitions),
+                "partitions": str(spec.partitions or partitions),
                 "replication.factor": str(replication_factor),
                 **topic_settings(spec, replication_factor),
             }
@@ -174,7 +187,11 @@ class TopicAdmin:
         return self._offsets(self._partitions(topics), _EARLIEST)
 
     def group_lag(self, group: str, topics: Sequence[str]) -> dict[PartitionId, int]:
-        """Offsets between what the group committed and the end of each partition.
+        """Offsets between what the group committed and the end of each partition; see `group_places`."""
+        return {p: place.lag for p, place in self.group_places(group, topics).items()}
+
+    def group_places(self, group: str, topics: Sequence[str]) -> dict[PartitionId, GroupPlace]:
+        """How far the group is, and where each partition ends.
 
         Transaction markers and records of open transactions count: never less than what is unread. Without a
         commit, or with one that retention has passed, the group's place is the oldest offset that is kept.
@@ -184,7 +201,7 @@ class TopicAdmin:
         # Asked for last, so that a group that works meanwhile can only look further behind than it is.
         start = self._offsets(partitions, _EARLIEST)
         end = self._offsets(partitions, _LATEST)
-        return {p: max(0, end[p] - max(committed[p], start[p])) for p in partitions}
+        return {p: GroupPlace(max(committed[p], start[p]), end[p]) for p in partitions}
 
     def _create(self, specs: Sequence[TopicSpec], partitions: int, replication_factor: int, prefix: str) -> None:
         if not specs:
@@ -192,7 +209,7 @@ class TopicAdmin:
         new = [
             NewTopic(
                 topic_name(spec, prefix),
-                num_partitions=partitions,
+                num_partitions=spec.partitions or partitions,
                 replication_factor=replication_factor,
                 config=topic_settings(spec, replication_factor),
             )

@@ -73,8 +73,15 @@ class RecordWriter:
 class RecordReader:
     """Committed records of whole topics, assigned by hand."""
 
-    def __init__(self, settings: KafkaSettings, topics: Sequence[str], *, from_end: bool = False) -> None:
-        """Reads all partitions, from the first record or from now on.
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        *,
+        from_end: bool = False,
+        since_ms: int | None = None,
+    ) -> None:
+        """Reads all partitions, from the first record, from now on, or from the first whose timestamp is `since_ms`.
 
         Raises:
             KafkaUnavailable: no answer, or a topic that does not exist.
@@ -84,7 +91,8 @@ class RecordReader:
         start = OFFSET_END if from_end else OFFSET_BEGINNING
         assigned = self._partitions(topics)
         self._behind = set(assigned)
-        self._consumer.assign([KafkaPartition(t, p, start) for t, p in assigned])
+        places = [KafkaPartition(t, p, start) for t, p in assigned]
+        self._consumer.assign(places if since_ms is None else self._since(assigned, since_ms))
 
     def __enter__(self) -> Self:
         return self
@@ -111,21 +119,29 @@ class RecordReader:
         return None
 
     def to_end(self, timeout_s: float = _TIMEOUT_S) -> Iterator[RawRecord]:
-        """All records until every partition's end was seen once.
+        """All records until every partition's end was seen once, on topics too that grow meanwhile.
 
         Raises:
             KafkaUnavailable: the end was not reached in time.
         """
         end_s = time.monotonic() + timeout_s
-        while self._behind:
+        ahead = set(self._behind)
+        while ahead:
             record = self.poll(0.2)
+            ahead &= self._behind  # one that was at its end is done, whatever came since
             if record is not None:
                 end_s = time.monotonic() + timeout_s
                 yield record
             elif time.monotonic() > end_s:
-                raise KafkaUnavailable(
-                    f"Kafka at {self._where}: {sorted(self._behind)} did not answer in {timeout_s:.0f} s"
-                )
+                raise KafkaUnavailable(f"Kafka at {self._where}: {sorted(ahead)} did not answer in {timeout_s:.0f} s")
+
+    def _since(self, assigned: Sequence[tuple[str, int]], since_ms: int) -> list[KafkaPartition]:
+        """Milliseconds since the epoch; a partition without such a record is read from its end."""
+        wanted = [KafkaPartition(t, p, since_ms) for t, p in assigned]
+        try:
+            return list(self._consumer.offsets_for_times(wanted, timeout=_TIMEOUT_S))
+        except KafkaException as error:
+            raise KafkaUnavailable(f"Kafka at {self._where}: {error.args[0].str()}; try again") from error
 
     def _partitions(self, topics: Sequence[str]) -> list[tuple[str, int]]:
         try:

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from schemas.topics import DEAD_LETTER_MAX_BYTES
+from schemas.topics import DEAD_LETTER_MAX_BYTES, TOPICS
+
+_PRODUCED = {
+    "message.max.bytes": DEAD_LETTER_MAX_BYTES,
+    "batch.size": min(spec.max_bytes for spec in TOPICS) - 4096,
+}
+"""The largest record of any topic, and the largest batch of every topic: a broker's limit is on the batch, and one that
+is larger is refused whole. librdkafka's own million bytes are four times what a stage's topic takes. One record may
+be larger than `batch.size`, so this limits no record. 4,096 bytes are for the batch's framing."""
 
 
 class GroupProtocol(StrEnum):
@@ -21,6 +29,7 @@ _NEEDED = frozenset(
     {
         "acks",
         "auto.offset.reset",
+        "batch.size",
         "enable.auto.commit",
         "enable.auto.offset.store",
         "enable.idempotence",
@@ -124,15 +133,11 @@ class KafkaSettings(BaseModel):
 
     def plain_producer(self) -> dict[str, Any]:
         """An idempotent producer without transactions, for the command line."""
-        needed = {"enable.idempotence": True, "message.max.bytes": DEAD_LETTER_MAX_BYTES}
+        needed = {"enable.idempotence": True} | _PRODUCED
         return {"linger.ms": 5, "log_level": 2} | self.common() | needed
 
     def transactional_producer(self, transactional_id: str) -> dict[str, Any]:
         """The short back-off avoids a stall of about 120 ms between transactions that follow each other at once."""
         defaults = {"retry.backoff.ms": 5, "retry.backoff.max.ms": 20, "linger.ms": 0}
-        needed = {
-            "transactional.id": transactional_id,
-            "transaction.timeout.ms": 15_000,
-            "message.max.bytes": DEAD_LETTER_MAX_BYTES,
-        }
+        needed = {"transactional.id": transactional_id, "transaction.timeout.ms": 15_000} | _PRODUCED
         return defaults | self.common() | needed
