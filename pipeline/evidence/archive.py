@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
@@ -30,7 +30,8 @@ from pipeline.media.objects import Objects
 from schemas.base import Part
 from schemas.decision import Decision, Outcome, Risk
 from schemas.erasure import ErasureCause
-from schemas.topics import Topic
+from schemas.ocsf import reviewed_at
+from schemas.topics import DECISION_TOPICS, Topic
 from schemas.types import Identifier, Sha256, Text, Timestamp, Uri
 
 BY_DECISION = "archive/by-decision/"
@@ -53,7 +54,8 @@ class EvidenceStore(Protocol):
 class ArchivedDecision(Part):
     """Where one decision record lay in Kafka and what it was decided on; digests only, nothing to erase.
 
-    `payloads` are the sealed objects of its tenant that it names, without the record itself.
+    `payloads` are the sealed objects of its tenant that it names, without the record itself. `reviewed_at`: of people's
+    events, when people said it.
     """
 
     v: Literal[1] = 1
@@ -67,6 +69,7 @@ class ArchivedDecision(Part):
     partition: Annotated[int, Field(ge=0)]
     offset: Annotated[int, Field(ge=0)]
     decided_at: Timestamp
+    reviewed_at: Timestamp | None = None
     record_uri: Uri
     record_sha256: Sha256
     payloads: tuple[Payload, ...]
@@ -82,9 +85,14 @@ class ArchivedDecision(Part):
         return self.risk.value if self.risk is not None else self.outcome.value
 
     @property
+    def counts_from(self) -> datetime:
+        """When its period begins: with the decision, and people's with their own word."""
+        return self.decided_at if self.reviewed_at is None else max(self.decided_at, self.reviewed_at)
+
+    @property
     def live(self) -> LiveEntry:
         """Its entry among what is not erased."""
-        return LiveEntry(self.tenant, self.kind, self.decided_at.date(), self.place)
+        return LiveEntry(self.tenant, self.kind, self.counts_from.date(), self.place)
 
     @property
     def record(self) -> Payload:
@@ -97,7 +105,7 @@ class ArchivedDecision(Part):
 
 @dataclass(frozen=True, slots=True)
 class LiveEntry:
-    """A record that is not erased, as its object's name alone says it; `day` is that of `decided_at` in UTC."""
+    """A record that is not erased, as its object's name alone says it; `day` is that of `counts_from` in UTC."""
 
     tenant: str
     kind: str
@@ -134,6 +142,23 @@ class Erased(Part):
     erased_at: Timestamp
 
 
+def kept_as(decision: Decision, topic: Topic) -> tuple[Outcome, Risk | None]:
+    """What a record's period depends on: the outcome of the topic that it lies on, and the risk of a pass.
+
+    The events of people hold the machine's decision and lie on the topic of the outcome that people chose; a pass by
+    people is `cleared`.
+
+    Raises:
+        ValueError: no decision topic.
+    """
+    outcome = next((outcome for outcome, its in DECISION_TOPICS.items() if its is topic), None)
+    if outcome is None:
+        raise ValueError(f"{topic}: expected one of {', '.join(DECISION_TOPICS.values())}")
+    if outcome is decision.outcome:
+        return outcome, decision.risk
+    return outcome, Risk.CLEARED if outcome is Outcome.PASS else None
+
+
 class Archive:
     """Put-if-absent: archiving a record again, also after a crash in the middle, changes nothing."""
 
@@ -158,7 +183,8 @@ class Archive:
             ValueError: a `released` pass, which is not archived.
             StoreUnavailable: not archived; try again later.
         """
-        if decision.risk is Risk.RELEASED:
+        outcome, risk = kept_as(decision, topic)
+        if risk is Risk.RELEASED:
             raise ValueError(f"decision {decision.decision_uid}: a released pass is not archived")
         tenant, media = decision.admission.tenant, media_digest(decision.admission.media_id)
         place = _name(decision.decision_uid, decision.sequence, topic, partition, offset)
@@ -171,12 +197,13 @@ class Archive:
             sequence=decision.sequence,
             tenant=tenant,
             media_id_sha256=media,
-            outcome=decision.outcome,
-            risk=decision.risk,
+            outcome=outcome,
+            risk=risk,
             topic=topic,
             partition=partition,
             offset=offset,
             decided_at=decision.decided_at,
+            reviewed_at=reviewed_at(value),
             record_uri=uri,
             record_sha256=sha256,
             payloads=payloads_of(decision),

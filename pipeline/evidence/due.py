@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from pipeline.evidence.archive import Archive, ArchivedDecision, LiveEntry
-from pipeline.evidence.erasure import Eraser, ErasurePlan, ErasureRefused
+from pipeline.evidence.erasure import Eraser, ErasureRefused
+from pipeline.evidence.erasure_plan import ErasurePlan
 from pipeline.evidence.retention import RetentionPolicy, due_at
 from pipeline.media.errors import ContentCorrupt
 from schemas.erasure import ErasureCause

@@ -10,15 +10,17 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import uuid5
 
 import structlog
 
-from pipeline.evidence.archive import Archive, ArchivedDecision, Erased
+from pipeline.evidence.archive import Archive, ArchivedDecision, Erased, media_digest
+from pipeline.evidence.erasure_plan import ErasurePlan, ErasureResult
 from pipeline.evidence.in_flight import longest_flight
 from pipeline.evidence.legal_hold import LegalHolds
 from pipeline.evidence.object_lock import LockState, ObjectLock
 from pipeline.evidence.payload import Payload, digests
+from pipeline.evidence.sampled import SampledPayloads
 from pipeline.media.content_store import FRESH_FOR
 from pipeline.media.envelope import HEADER_BYTES, SEALED, read_header
 from pipeline.media.errors import ContentCorrupt, ContentMissing, StoreUnavailable
@@ -30,7 +32,6 @@ from schemas.wire import UnknownMajorVersion, WireError
 
 log = structlog.get_logger(__name__)
 
-ERASURE_NAMESPACE = uuid5(NAMESPACE_URL, "https://mediasieve.dev/erasure")
 _MAX_DIGESTS = 64
 _SKEW = timedelta(hours=1)
 """Between the store's clock and a worker's."""
@@ -137,35 +138,6 @@ def _is_sealed(start: bytes, key: str, size: int) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class ErasurePlan:
-    """What would go, and what stays because another decision of the tenant needs it. All of one media item."""
-
-    tenant: str
-    media_id_sha256: str
-    records: tuple[ArchivedDecision, ...]
-    payloads: tuple[Payload, ...]
-    kept: tuple[Payload, ...]
-    obstacle: str | None
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Names of the records in the archive, sorted."""
-        return tuple(record.place for record in self.records)
-
-    def uid(self, cause: ErasureCause) -> UUID:
-        """The same for the same records, so that a repetition is recognised as one."""
-        return uuid5(ERASURE_NAMESPACE, "\x1f".join((self.tenant, cause.value, *self.places)))
-
-
-@dataclass(frozen=True, slots=True)
-class ErasureResult:
-    """What was done. `locked`: keys of objects that stay, unreadable, until their lock is over."""
-
-    erasure_id: UUID
-    locked: tuple[str, ...]
-
-
 class Eraser:
     """Plans and carries out, one media item at a time."""
 
@@ -183,6 +155,7 @@ class Eraser:
         self._holds = holds
         self._journal = journal
         self._now = now
+        self._sampled = SampledPayloads(vault.objects)
 
     def plan(
         self, records: Collection[ArchivedDecision], gone: Collection[str] = (), *, spare_in_flight: bool = False
@@ -199,21 +172,46 @@ class Eraser:
             StoreUnavailable: try again later.
         """
         ordered = tuple(sorted(records, key=lambda r: r.place))
+        spared = self._in_flight(ordered) if spare_in_flight else set()
+        return self._plan(ordered[0].tenant, ordered[0].media_id_sha256, ordered, gone=gone, spared=spared)
+
+    def plan_media(self, tenant: str, media_id: str, records: Collection[ArchivedDecision]) -> ErasurePlan:
+        """What erasing a media item means: these records, perhaps none, and what was kept for the audit sample.
+
+        Raises:
+            ContentCorrupt, StoreUnavailable: as `plan`.
+        """
+        media = media_digest(media_id)
+        ordered = tuple(sorted(records, key=lambda r: r.place))
+        sampled = self._sampled.of_media(tenant, media)
+        return self._plan(tenant, media, ordered, sampled=sampled, media_id=media_id)
+
+    def _plan(
+        self,
+        tenant: str,
+        media: str,
+        ordered: tuple[ArchivedDecision, ...],
+        *,
+        sampled: tuple[Payload, ...] = (),
+        media_id: str = "",
+        gone: Collection[str] = (),
+        spared: Collection[str] = (),
+    ) -> ErasurePlan:
         mine = {r.place for r in ordered} | set(gone)
-        named = sorted({p for r in ordered for p in r.payloads}, key=lambda p: p.key)
+        named = sorted({p for r in ordered for p in r.payloads} | set(sampled), key=lambda p: p.key)
         # The records come last: a repetition reads from them whose payloads they are.
         named += [p for p in dict.fromkeys(r.record for r in ordered) if p not in named]
-        needed = {sha256 for sha256 in digests(named) if self._archive.needs(ordered[0].tenant, sha256, mine)}
-        if spare_in_flight:
-            needed |= self._in_flight(ordered)
+        needed = {sha256 for sha256 in digests(named) if self._archive.needs(tenant, sha256, mine)}.union(spared)
         payloads = tuple(p for p in named if p.sha256 not in needed)
         return ErasurePlan(
-            tenant=ordered[0].tenant,
-            media_id_sha256=ordered[0].media_id_sha256,
+            tenant=tenant,
+            media_id_sha256=media,
             records=ordered,
             payloads=payloads,
             kept=tuple(p for p in named if p.sha256 in needed),
-            obstacle=self._obstacle(ordered[0], payloads),
+            obstacle=self._obstacle(tenant, media, payloads),
+            sampled=sampled,
+            media_id=media_id,
         )
 
     def carry_out(self, plan: ErasurePlan, cause: ErasureCause, actor: str, detail: str) -> ErasureResult:
@@ -223,13 +221,15 @@ class Eraser:
             ErasureRefused: a legal hold or a lock stands against it; nothing was done.
             StoreUnavailable, or what the journal raises: half done; do it again.
         """
-        obstacle = self._obstacle(plan.records[0], plan.payloads)
+        obstacle = self._obstacle(plan.tenant, plan.media_id_sha256, plan.payloads)
         if obstacle is not None:
             raise ErasureRefused(obstacle)
         now = self._now()
         for erasure in self._announcements(plan, cause, actor, detail, now):
             self._journal.announce(erasure)
         locked = tuple(p.key for p in plan.payloads if not self._vault.destroy(p, now))
+        # Before the records: they are what a repetition is recognised by.
+        self._sampled.forget(plan.tenant, plan.media_id_sha256, plan.sampled)
         mark = Erased(erasure_id=plan.uid(cause), cause=cause, actor=actor, detail=detail, erased_at=now)
         for record in plan.records:
             self._archive.mark_erased(record, mark)
@@ -242,8 +242,8 @@ class Eraser:
         payloads = {p for r in records for p in r.payloads}
         return {p.sha256 for p in payloads if (at := self._vault.put_at(p)) is not None and at > since}
 
-    def _obstacle(self, record: ArchivedDecision, payloads: Iterable[Payload]) -> str | None:
-        holds = self._holds.holding(record.tenant, record.media_id_sha256)
+    def _obstacle(self, tenant: str, media: str, payloads: Iterable[Payload]) -> str | None:
+        holds = self._holds.holding(tenant, media)
         if holds:
             return f"legal hold {holds[0].hold_id} of {holds[0].actor} since {holds[0].set_at}: {holds[0].reason}"
         now = self._now()
@@ -271,6 +271,8 @@ class Eraser:
 
     def _media_id(self, plan: ErasurePlan) -> str:
         """As a record says it; its digest when a repetition finds all records erased already."""
+        if not plan.records:
+            return plan.media_id
         for record in plan.records:
             try:
                 return decision_from_finding(self._archive.value(record)).admission.media_id

@@ -20,6 +20,11 @@ class Payload(Part):
     sha256: Sha256
 
     @staticmethod
+    def original(tenant: str, sha256: str) -> Payload:
+        """The original bytes of media."""
+        return Payload(key=f"content/{tenant}/{sha256}", tenant=tenant, sha256=sha256)
+
+    @staticmethod
     def of_key(key: str) -> Payload | None:
         """None for a key that is no tenant's payload."""
         match = _KEY.fullmatch(key)
@@ -36,8 +41,7 @@ def payloads_of(decision: Decision) -> tuple[Payload, ...]:
     tenant = decision.admission.tenant
     found = {p for ref in decision.evidence if (p := Payload.of_uri(ref.uri)) is not None and p.tenant == tenant}
     if decision.facts is not None:
-        sha256 = decision.facts.sha256
-        found.add(Payload(key=f"content/{tenant}/{sha256}", tenant=tenant, sha256=sha256))
+        found.add(Payload.original(tenant, decision.facts.sha256))
     return tuple(sorted(found, key=lambda p: p.key))
 
 

@@ -1,9 +1,10 @@
-"""The right to erasure: everything that was decided on one media id, at a person's request."""
+"""The right to erasure: all that is kept of one media id, decided or sampled, at a person's request."""
 
 from __future__ import annotations
 
 from pipeline.evidence.archive import Archive
-from pipeline.evidence.erasure import Eraser, ErasurePlan, ErasureRefused, ErasureResult
+from pipeline.evidence.erasure import Eraser, ErasureRefused
+from pipeline.evidence.erasure_plan import ErasurePlan, ErasureResult
 from schemas.erasure import ErasureCause
 
 
@@ -11,21 +12,22 @@ def plan_request(archive: Archive, eraser: Eraser, tenant: str, media_id: str) -
     """What `erase_media` would do; reads only.
 
     Raises:
-        ErasureRefused: nothing is archived under the media id, or all of it was erased already.
+        ErasureRefused: nothing is kept under the media id, or all of it was erased already.
         ContentCorrupt, StoreUnavailable: see `pipeline.media.errors`.
     """
     records = [record for uid in archive.find(tenant, media_id) for record in archive.get(uid)]
+    live = [record for record in records if not archive.is_erased(record.place)]
+    plan = eraser.plan_media(tenant, media_id, live)
+    if live or plan.sampled:
+        return plan
     if not records:
         raise ErasureRefused(
-            f"nothing is archived for tenant {tenant}, media id {media_id}: check both; a decision is archived once "
-            "the audit worker has read it, and a released pass never, for it leaves no evidence"
+            f"nothing is kept for tenant {tenant}, media id {media_id}: check both; a decision is archived once the "
+            "audit worker has read it, and a released pass leaves evidence only where it was drawn for the audit sample"
         )
-    live = [record for record in records if not archive.is_erased(record.place)]
-    if not live:
-        done = archive.erased(records[-1])
-        when = f" by {done.actor} at {done.erased_at}, erasure {done.erasure_id}" if done else ""
-        raise ErasureRefused(f"tenant {tenant}, media id {media_id} was erased already{when}")
-    return eraser.plan(live)
+    done = archive.erased(records[-1])
+    when = f" by {done.actor} at {done.erased_at}, erasure {done.erasure_id}" if done else ""
+    raise ErasureRefused(f"tenant {tenant}, media id {media_id} was erased already{when}")
 
 
 def erase_media(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from pipeline.evidence.archive import Archive, ArchivedDecision
+from pipeline.evidence.archive import Archive, ArchivedDecision, kept_as
 from pipeline.evidence.legal_hold import LegalHolds
 from pipeline.evidence.object_lock import ObjectLock
 from pipeline.evidence.retention import RetentionPolicy, due_at
@@ -52,7 +52,7 @@ class Retainer:
         Raises:
             StoreUnavailable: not done, or half done; call again later.
         """
-        if decision.risk is Risk.RELEASED:
+        if kept_as(decision, topic)[1] is Risk.RELEASED:
             return
         archived = self._archive.put(decision, value, topic, partition, offset)
         if self._locking is not None:

@@ -83,7 +83,7 @@ PeriodField = Annotated[Period, BeforeValidator(_parse), PlainSerializer(str, re
 
 
 class Periods(BaseModel):
-    """One for every kind of decision that has evidence; counted from `decided_at`."""
+    """One for every kind of decision that has evidence; counted from the decision, or from people's word on it."""
 
     model_config = _FROZEN
 
@@ -151,4 +151,4 @@ def due_at(policy: RetentionPolicy, records: Sequence[ArchivedDecision]) -> date
         policy: the periods.
         records: all records of one decision uid, at least one.
     """
-    return max(policy.period(record.tenant, record.kind).after(record.decided_at) for record in records)
+    return max(policy.period(record.tenant, record.kind).after(record.counts_from) for record in records)

@@ -17,6 +17,8 @@ from tests.support.kafka import PARTITIONS, TIMEOUT_S, create_topics, delete_top
 from tests.support.waiting import wait_until
 from workers.audit.errors import AuditContradiction, AuditGap
 
+ALL_TREES = len(AUDITED_TOPICS) * PARTITIONS
+
 
 @pytest.fixture
 def site(kafka: EmbeddedKafka, topics: dict[Topic, str], prefix: str, tmp_path: Path) -> AuditSite:
@@ -64,7 +66,7 @@ def test_committed_records_are_logged_once_and_aborted_ones_never(site: AuditSit
     offsets = [leaf.offset for leaf in leaves(site, "decisions.block/0")]
     assert offsets != list(range(len(offsets))), "markers and aborted records leave gaps"
     compared = site.completeness()
-    assert len(compared) == len(AUDITED_TOPICS) * PARTITIONS
+    assert len(compared) == ALL_TREES
     assert (sum(c.compared for c in compared), sum(c.pending for c in compared)) == (40, 0)
     assert all(c.ok for c in compared)
 
@@ -87,7 +89,7 @@ def test_two_members_share_the_trees_and_log_everything_once(site: AuditSite) ->
     site.transact(producer, [f"0-{n}" for n in range(50)])
     site.turn_until(site.caught_up, first)
     second = site.loop()
-    site.turn_until(lambda: bool(second._trees) and len(second._trees) + len(first._trees) == 24, first, second)
+    site.turn_until(lambda: bool(second._trees) and len(second._trees) + len(first._trees) == ALL_TREES, first, second)
     site.transact(producer, [f"1-{n}" for n in range(50)])
     site.turn_until(site.caught_up, first, second)
     first.run(lambda: True)

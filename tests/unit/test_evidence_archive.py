@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -8,12 +9,15 @@ import pytest
 
 from pipeline.evidence.archive import BY_DECISION, BY_MEDIA, ERASED, LIVE, Erased, LiveEntry, media_digest
 from pipeline.evidence.payload import Payload
+from pipeline.evidence.retention import RetentionPolicy, due_at
 from pipeline.media.errors import ContentCorrupt
 from pipeline.media.objects import Objects
 from schemas.decision import Outcome, Risk
 from schemas.erasure import ErasureCause
+from schemas.ocsf import encode_finding, finding_from_closed_case
 from schemas.topics import Topic
 from tests.support.evidence import Crash, Desk, decision, record_bytes
+from tests.support.findings import review_of
 
 
 @pytest.fixture
@@ -185,3 +189,43 @@ def test_what_is_not_erased_is_listed_with_what_its_period_depends_on(desk: Desk
     desk.store.objects.replace(f"{LIVE}acme/block/yesterday/x", b"")
     with pytest.raises(ContentCorrupt, match="block/yesterday/x"):
         list(desk.archive.live())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "risk", "topic", "kind"),
+    [
+        (Outcome.ESCALATE, None, Topic.BLOCK, "block"),
+        (Outcome.PASS, Risk.LOW_RISK, Topic.BLOCK, "block"),
+        (Outcome.PASS, Risk.RELEASED, Topic.BLOCK, "block"),
+        (Outcome.PASS, Risk.LOW_RISK, Topic.ESCALATE, "escalate"),
+        (Outcome.BLOCK, None, Topic.PASS, "cleared"),
+        (Outcome.PASS, Risk.LOW_RISK, Topic.PASS, "low_risk"),
+    ],
+)
+def test_what_people_decided_is_kept_as_their_outcome(
+    desk: Desk, outcome: Outcome, risk: Risk | None, topic: Topic, kind: str
+) -> None:
+    made = decision(outcome=outcome, risk=risk)
+    assert desk.archive.put(made, record_bytes(made), topic, 0, 1).kind == kind
+
+
+def test_a_record_of_another_topic_is_not_archived(desk: Desk) -> None:
+    made = decision()
+    with pytest.raises(ValueError, match=r"reviews\.verdicts: expected one of decisions\.block"):
+        desk.archive.put(made, record_bytes(made), Topic.REVIEWS, 0, 1)
+
+
+def test_the_period_of_peoples_word_begins_with_it(desk: Desk) -> None:
+    made = decision(outcome=Outcome.ESCALATE)
+    review = review_of(made).model_copy(update={"reviewed_at": made.decided_at + timedelta(days=300)})
+    desk.archive.put(made, record_bytes(made), Topic.ESCALATE, 0, 1)
+    closed = encode_finding(finding_from_closed_case(made, review, review.reviewed_at, 2))
+    desk.archive.put(made, closed, Topic.BLOCK, 0, 2)
+    periods = {"low_risk": "1d", "cleared": "1d", "escalate": "1y", "block": "30d"}
+    policy = RetentionPolicy.model_validate({"version": "1", "default": periods})
+    records = desk.archive.get(made.decision_uid)
+    assert [r.counts_from for r in records] == [review.reviewed_at, made.decided_at]
+    assert {e.day for e in desk.archive.live()} == {made.decided_at.date(), review.reviewed_at.date()}
+    assert due_at(policy, records) == made.decided_at.replace(year=made.decided_at.year + 1)
+    longer = RetentionPolicy.model_validate({"version": "1", "default": periods | {"block": "1y"}})
+    assert due_at(longer, records) == review.reviewed_at.replace(year=review.reviewed_at.year + 1)

@@ -170,9 +170,9 @@ def test_a_request_takes_all_decisions_on_a_media_id_before_they_are_due() -> No
 def test_a_request_for_nothing_and_a_second_request_say_so() -> None:
     desk = Desk()
     desk.decide()
-    with pytest.raises(ErasureRefused, match="nothing is archived for tenant acme, media id m7"):
+    with pytest.raises(ErasureRefused, match="nothing is kept for tenant acme, media id m7"):
         erase(desk, "m7")
-    with pytest.raises(ErasureRefused, match="nothing is archived for tenant other"):
+    with pytest.raises(ErasureRefused, match="nothing is kept for tenant other"):
         erase(desk, tenant="other")
     erase(desk)
     with pytest.raises(ErasureRefused, match="was erased already by dpo"):

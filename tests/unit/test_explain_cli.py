@@ -15,6 +15,7 @@ from pipeline.evidence.archive import Archive
 from pipeline.evidence.log.signer import Signer
 from pipeline.media.content_store import ContentStore
 from pipeline.media.errors import ContentCorrupt, StoreUnavailable
+from pipeline.streaming.kafka import client
 from schemas.decision import Decision
 from schemas.topics import Topic
 from tests.support.explaining import Case, finding
@@ -149,7 +150,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "story.html"]
 
 
-def test_a_decision_is_told_while_kafka_is_away(case: Case) -> None:
+def test_a_decision_is_told_while_kafka_is_away(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_TIMEOUT_S", 0.1)
     decision = archived(case, "blocked")
     result = run(decision.decision_uid, "--kafka", "--bootstrap", "127.0.0.1:1")
     assert result.exit_code == 0, result.output

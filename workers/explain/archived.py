@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from pipeline.evidence.archive import Archive, ArchivedDecision, media_digest
+from pipeline.evidence.archive import Archive, ArchivedDecision, kept_as, media_digest
 from pipeline.media.errors import ContentCorrupt, ContentErased, ContentMissing, StoreUnavailable
+from schemas.topics import Topic
 from schemas.wire import UnknownMajorVersion, WireError
 from workers.explain.events import Event, Place, read_event
 from workers.explain.sources import Found, Sealed, distinct, reviews_of
@@ -90,17 +91,17 @@ class ArchiveSource:
 
 
 def _matched(pointer: ArchivedDecision, event: Event) -> Event | Sealed:
-    if _told(event) == _pointed(pointer):
+    if _told(event, pointer.topic) == _pointed(pointer):
         return event
     said = "The archived record is another one than the archive's pointer tells of: one of them was exchanged."
     return Sealed(pointer, Held.DIGEST_DIFFERS, said)
 
 
-def _told(event: Event) -> tuple[object, ...]:
+def _told(event: Event, topic: Topic) -> tuple[object, ...]:
     decision = event.decision
     media = media_digest(decision.admission.media_id)
-    uid, outcome = decision.decision_uid, decision.outcome
-    return uid, decision.sequence, decision.admission.tenant, media, outcome, decision.risk, decision.decided_at
+    uid, (outcome, risk) = decision.decision_uid, kept_as(decision, topic)
+    return uid, decision.sequence, decision.admission.tenant, media, outcome, risk, decision.decided_at
 
 
 def _pointed(pointer: ArchivedDecision) -> tuple[object, ...]:

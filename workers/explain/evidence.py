@@ -64,9 +64,9 @@ class EvidenceReader:
         read = list(self._sealed(found))
         if found.machine is not None:
             decision = found.machine.decision
-            read.append(self._original(decision, found.erasures))
+            read.append(self.original(decision, found.erasures))
             named = dict.fromkeys(ref for event in found.events for ref in event.decision.evidence)
-            read.extend(self._named(ref, found.erasures) for ref in named if ref.kind != ORIGINAL)
+            read.extend(self.named(ref, found.erasures) for ref in named if ref.kind != ORIGINAL)
         return Pieces(tuple(read))
 
     def _sealed(self, found: Found) -> Iterator[Piece]:
@@ -74,7 +74,8 @@ class EvidenceReader:
             pointer = sealed.pointer
             yield _piece(RECORD, pointer.record_sha256, pointer.record_uri, sealed.held, sealed.said)
 
-    def _original(self, decision: Decision, erasures: Collection[ErasureStory]) -> Piece:
+    def original(self, decision: Decision, erasures: Collection[ErasureStory] = ()) -> Piece:
+        """The media's own bytes. `erasures`: those known, to say of erased bytes who erased them."""
         named = next((ref for ref in decision.evidence if ref.kind == ORIGINAL), None)
         sha256 = named.sha256 if named else decision.facts.sha256 if decision.facts else None
         uri = named.uri if named else None
@@ -86,7 +87,8 @@ class EvidenceReader:
         tenant = decision.admission.tenant
         return self._read(ORIGINAL, sha256, uri, lambda store: store.get(tenant, sha256), erasures)
 
-    def _named(self, ref: EvidenceRef, erasures: Collection[ErasureStory]) -> Piece:
+    def named(self, ref: EvidenceRef, erasures: Collection[ErasureStory] = ()) -> Piece:
+        """One piece that a decision names; `erasures` as in `original`."""
         return self._read(
             ref.kind, ref.sha256, ref.uri, lambda store: store.get_evidence(ref.uri, ref.sha256), erasures
         )

@@ -16,7 +16,7 @@ from pipeline.evidence.log.tiles import MAX_ENTRY_BYTES
 from schemas.decision import Decision, Outcome
 from schemas.erasure import Erasure
 from schemas.ocsf import decision_from_finding
-from schemas.review import ReferenceUpdate, ReviewVerdict
+from schemas.review import ReferenceUpdate, ReviewAction, ReviewVerdict
 from schemas.topics import AUDITED_TOPICS, DECISION_TOPICS, Topic
 from schemas.types import Sha256, ShortText
 from schemas.wire import WireError, decode, describe, parse_json
@@ -121,6 +121,8 @@ def _read(bare: Leaf, value: bytes) -> Leaf:
         return _of_decision(bare, decision_from_finding(value))
     if bare.topic is Topic.REVIEWS:
         return _of_review(bare, decode(ReviewVerdict, value))
+    if bare.topic is Topic.REVIEW_ACTIONS:
+        return _of_review(bare, decode(ReviewAction, value))
     if bare.topic is Topic.REFERENCE_UPDATES:
         return _of_update(bare, decode(ReferenceUpdate, value))
     return _of_erasure(bare, decode(Erasure, value))
@@ -143,7 +145,7 @@ def _of_decision(bare: Leaf, decision: Decision) -> Leaf:
     )
 
 
-def _of_review(bare: Leaf, review: ReviewVerdict) -> Leaf:
+def _of_review(bare: Leaf, review: ReviewVerdict | ReviewAction) -> Leaf:
     return bare.model_copy(
         update={
             "decision_uid": str(review.decision_uid),
