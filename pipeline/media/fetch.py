@@ -16,7 +16,7 @@ from schemas.deadletter import RejectCode
 from schemas.decision import ReasonCode
 from schemas.media import MediaReference
 
-__all__ = ["FetchSettings", "Fetched", "Fetcher"]
+__all__ = ["FetchSettings", "Fetched", "Fetcher", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Fetcher:
             raise MediaError(ReasonCode.MEDIA_TOO_LARGE, detail)
         body = self._get(ref.uri, attempt, transfer)
         sha256 = hashlib.sha256(body.data).hexdigest()
-        _verify(ref, body.data, sha256)
+        verify(ref, body.data, sha256)
         return Fetched(body.data, sha256, body.content_type)
 
     def _get(self, uri: str, attempt: int, transfer: Transfer) -> Body:
@@ -95,7 +95,8 @@ class Fetcher:
                 raise FetchRejected(RejectCode.URI_REFUSED, f"scheme {scheme!r} is none of {known}")
 
 
-def _verify(ref: MediaReference, data: bytes, sha256: str) -> None:
+def verify(ref: MediaReference, data: bytes, sha256: str) -> None:
+    """The bytes are what the reference declares. Raises FetchRejected."""
     if not data:
         raise FetchRejected(RejectCode.MEDIA_EMPTY, "the origin sent 0 bytes")
     if ref.size_bytes is not None and ref.size_bytes != len(data):

@@ -1,0 +1,1 @@
+"""What producers and consumers of decisions import: `mediasieve.client`."""
