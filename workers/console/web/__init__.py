@@ -1,0 +1,1 @@
+"""The review console's pages: server-rendered HTML over the review queue."""
