@@ -34,38 +34,51 @@ def samples_of(paths: Sequence[Path]) -> dict[str, Float64]:
     Raises:
         ValueError: an image is not decodable, too small, flat or without colour; the text names it.
     """
-    by_codec: dict[str, list[list[float]]] = {codec: [] for codec in strata.CODECS}
+    size = strata.size_bucket(SIZE_PX)
+    measured = []
     for path in paths:
-        found = _measured(path)
-        missing = [codec for codec in strata.CODECS if codec not in found]
+        found = measured_copies(path.read_bytes(), str(path))
+        missing = [codec for codec in strata.CODECS if f"{codec}/{size}" not in found]
         if missing:
             raise ValueError(
                 f"{path}: says nothing as {missing[0]}: below {SIZE_PX + 8} px, flat, letterboxed or colourless; leave"
                 " it out"
             )
-        for codec, values in found.items():
-            by_codec[codec].append(values)
-    return {
-        f"{codec}/{strata.size_bucket(SIZE_PX)}": np.array(rows)[:, columns(codec)] for codec, rows in by_codec.items()
-    }
+        measured.append(found)
+    return stacked(measured, [f"{codec}/{size}" for codec in strata.CODECS])
 
 
-def _measured(path: Path) -> dict[str, list[float]]:
-    data = path.read_bytes()
+def measured_copies(data: bytes, name: str) -> dict[str, list[float]]:
+    """Features in the order of `features.NAMES` of a copy of one image in every codec and size that it yields.
+
+    Keys are names of strata, such as `lossless/128_383`. `name` is for the text of an error.
+
+    Raises:
+        ValueError: it is not decodable; the text names it.
+    """
     try:
         original = decode_image(data)
     except MediaError as error:
-        raise ValueError(f"{path}: {error}; leave it out") from error
+        raise ValueError(f"{name}: {error}; leave it out") from error
     found: dict[str, list[float]] = {}
     for copy in copies_of(original.rgb, hashlib.sha256(data).hexdigest(), (ALIKE,)):
         image = decode_image(copy.data)
-        area = kernel.analysed_area(image.luma)
-        codec, _, size = strata.stratum(image.facts, (area.shape[0], area.shape[1])).partition("/")
-        if size == strata.size_bucket(SIZE_PX) and features.not_applicable(image.luma) is None:
+        if features.not_applicable(image.luma) is None:
+            area = kernel.analysed_area(image.luma)
             measurement = features.measure(image.luma, image.rgb)
             if not measurement.colourless:
-                found[codec] = [measurement.values[name] for name in features.NAMES]
+                stratum = strata.stratum(image.facts, (area.shape[0], area.shape[1]))
+                found[stratum] = [measurement.values[feature] for feature in features.NAMES]
     return found
+
+
+def stacked(measured: Sequence[dict[str, list[float]]], wanted: Sequence[str]) -> dict[str, Float64]:
+    """Features (n, F) that count in each of the strata, images in the order given; each must have them all."""
+    return {
+        stratum: np.array([found[stratum] for found in measured])[:, columns(stratum.partition("/")[0])]
+        for stratum in wanted
+        if measured
+    }
 
 
 def _served(reference: SpectralReference, samples: dict[str, Float64]) -> dict[str, Float64]:

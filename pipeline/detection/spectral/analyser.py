@@ -102,6 +102,14 @@ class SpectralAnalyser:
         sensitive = copied is None or abs(copied - analysis.score) > DELIVERY_SHIFT
         return replace(analysis, delivery_sensitive=sensitive)
 
+    def score_of(self, analysis: SpectralAnalysis) -> float | None:
+        """What this reference makes of an image that another analyser has measured; a fraction of the cost."""
+        if analysis.measurement is None or analysis.not_applicable is not None:
+            return None
+        name, reference = self._reference.lookup(analysis.stratum)
+        names = features.names_for(strata.masks_jpeg_grid(name))
+        return score(_values(analysis.measurement, names, reference), reference).probability
+
     def _analyse(self, image: DecodedImage) -> SpectralAnalysis:
         area = kernel.analysed_area(image.luma)
         stratum = strata.stratum(image.facts, (area.shape[0], area.shape[1]))

@@ -146,6 +146,34 @@ def remove_family(reference: SpectralReference, name: str) -> SpectralReference:
     return SpectralReference(changed, parent=reference.content_hash)
 
 
+def left_out_placements(reference: SpectralReference, samples: Mapping[str, Float64]) -> Float64:
+    """Where each sample stands among photographs by the evidence of a family made of the others, (n,).
+
+    0: below all photographs of the third part, 1: above all; meaned over strata. `samples` as in `add_family`.
+    """
+    places = []
+    for stratum, values in samples.items():
+        known = reference.strata[stratum]
+        z = standardised(values, known.median, known.scale)
+        weights, intercepts = _directions(z, known.held_out.mean(axis=0), _axes(known, z))
+        own = np.einsum("nf,nf->n", z, weights[1:]) + intercepts[1:]
+        photographs = known.held_out @ weights[1:].T + intercepts[1:]
+        places.append((photographs < own).mean(axis=0) + 0.5 * (photographs == own).mean(axis=0))
+    result: Float64 = np.mean(places, axis=0)
+    return result
+
+
+def alarms(reference: SpectralReference, images: Mapping[str, Float64]) -> Float64:
+    """Share of the strata in which each image (n,) scores above the cut for `OPERATING_FPR`."""
+    above = []
+    for stratum, values in images.items():
+        known = reference.strata[stratum]
+        z = standardised(values, known.median, known.scale)
+        above.append(logits_of(z, known) > _cut(logits_of(known.held_out, known)))
+    result: Float64 = np.mean(above, axis=0)
+    return result
+
+
 def save_by_hash(reference: SpectralReference, directory: Path) -> Path:
     """Write it beside its ancestors as `spectral_reference-<first 12 digits of its content hash>.npz`."""
     path = directory / f"spectral_reference-{reference.content_hash[:12]}.npz"

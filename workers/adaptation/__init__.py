@@ -1,0 +1,1 @@
+"""What reviews teach the spectral stage: labelled set, candidates, gate, and the references that workers follow."""
