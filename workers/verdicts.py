@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.detection.policy import Policy
+from pipeline.detection.shadow import Shadow
+from pipeline.evidence.archive import media_digest
 from pipeline.evidence.manifest import SpectralGrounds, with_manifest
+from pipeline.evidence.payload import Payload, payloads_of
+from pipeline.evidence.sampled import SampledPayloads
 from pipeline.media.content_store import ContentStore
 from pipeline.media.errors import StoreUnavailable
 from pipeline.streaming.stage import Defer, DeferScope, Emit, Item, Output
 from schemas.decision import Decision, Mode, Reason, ReasonCode, Risk
 from schemas.decision import Outcome as Verdict
-from schemas.media import Admission, EvidenceRef, MediaFacts, StageScore, StageTiming
-from schemas.topics import DECISION_TOPICS
+from schemas.media import Admission, AuditDraw, EvidenceRef, MediaFacts, ShadowTrail, StageScore, StageTiming
+from schemas.shadow import AuditSample
+from schemas.topics import DECISION_TOPICS, Topic
 from schemas.types import StageName
 
 MAX_WAITED_S = 30 * 86_400.0
@@ -26,7 +31,11 @@ _PAUSE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """What is known of an item when a stage decides on it. The last two go into the manifest alone."""
+    """What is known of an item when a stage decides on it.
+
+    `spectral` and `dialogue_sha256` go into the manifest alone. With `audit` the item was passed long ago, and what is
+    decided here is a measurement. `shadow` is what a shadow has measured so far.
+    """
 
     admission: Admission
     facts: MediaFacts | None = None
@@ -36,6 +45,8 @@ class CaseFile:
     final_score: float | None = None
     spectral: SpectralGrounds | None = None
     dialogue_sha256: str | None = None
+    audit: AuditDraw | None = None
+    shadow: ShadowTrail | None = None
 
     def timed(self, timing: StageTiming) -> CaseFile:
         """The same, with the deciding stage's time."""
@@ -68,6 +79,7 @@ class Verdicts:
     stage: StageName
     policy: Policy
     store: ContentStore
+    shadow: Shadow | None = None
     _outage: _Outage = field(default_factory=_Outage, compare=False)
 
     def released(self, case: CaseFile, risk: Risk, code: ReasonCode, detail: str) -> Emit | Defer:
@@ -93,6 +105,15 @@ class Verdicts:
             return _without_store("it failed a moment ago")
         return self.escalated(case, reasons)
 
+    def note_sample(self, case: CaseFile) -> None:
+        """That bytes will be kept of a pass that was drawn, so that an erasure finds them. Raises StoreUnavailable."""
+        if case.facts is not None:
+            self._note_sampled(case.admission, [Payload.original(case.admission.tenant, case.facts.sha256)])
+
+    def _note_sampled(self, admission: Admission, payloads: Iterable[Payload]) -> None:
+        media = media_digest(admission.media_id)
+        SampledPayloads(self.store.objects).note(admission.tenant, media, payloads)
+
     def _made(self, case: CaseFile, outcome: Verdict, risk: Risk | None, reasons: tuple[Reason, ...]) -> Emit | Defer:
         decision = Decision(
             decision_uid=case.admission.decision_uid,
@@ -113,10 +134,21 @@ class Verdicts:
         if risk is not Risk.RELEASED:
             try:
                 decision = with_manifest(decision, self.store, case.spectral, case.dialogue_sha256)
+                if case.audit is not None:
+                    self._note_sampled(case.admission, payloads_of(decision))
             except StoreUnavailable as error:
                 self._outage.failed_s = time.monotonic()
                 return _without_store(str(error))
-        return Emit((Output(DECISION_TOPICS[outcome], case.key, decision),))
+        return Emit(self._outputs(case, decision))
+
+    def _outputs(self, case: CaseFile, decision: Decision) -> tuple[Output, ...]:
+        """The one place where a decision gets its topic: what stage 1 has passed is never decided a second time."""
+        if case.audit is not None:
+            sample = AuditSample(probability=case.audit.probability, decision=decision)
+            return (Output(Topic.AUDIT_SAMPLES, case.key, sample),)
+        published = Output(DECISION_TOPICS[decision.outcome], case.key, decision)
+        watched = None if self.shadow is None else self.shadow.result(decision, case.shadow)
+        return (published,) if watched is None else (published, Output(Topic.SHADOW_RESULTS, case.key, watched))
 
 
 def _without_store(why: str) -> Defer:

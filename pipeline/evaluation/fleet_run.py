@@ -51,7 +51,7 @@ from pipeline.streaming.transport import OutRecord, RawRecord
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter
 from schemas.decision import Decision
 from schemas.envelope import new_trace
-from schemas.ocsf import decision_from_finding
+from schemas.ocsf import machine_decision
 from schemas.topics import DECISION_TOPICS, Topic
 from schemas.types import StageName
 from schemas.wire import decode
@@ -209,7 +209,7 @@ class FleetRun:
             yield sent
 
     def _take(self, record: RawRecord) -> bool:
-        """Turn an answer into the row of its image; False for one of another run, or a second one."""
+        """Turn an answer into the row of its image; False for one of another run, a second one, or a review."""
         if record.tp.topic == self._names.physical(Topic.DEAD_LETTER):
             letter = decode(DeadLetter, record.header(DEAD_LETTER_HEADER) or b"")
             sent = self._sent.pop(letter.media_id, None)
@@ -217,9 +217,9 @@ class FleetRun:
                 detail = f"dead letter at {letter.stage}: {letter.code}: {letter.detail}"
                 (sent.row,) = failed_rows(sent.sample, (AS_DELIVERED,), detail)
             return sent is not None
-        decision = decision_from_finding(record.value)
-        sent = self._sent.pop(decision.admission.media_id, None)
-        if sent is None:
+        decision = machine_decision(record.value)
+        sent = self._sent.pop(decision.admission.media_id, None) if decision is not None else None
+        if decision is None or sent is None:
             return False
         sent.row = row_of(sent.sample, decision, self._bundle)
         self.exits.add(sent.sample.synthetic, decision)

@@ -32,6 +32,9 @@ _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("mediasieve_decisions_total", Kind.COUNTER, "decisions made visible", ("outcome", "stage", "reason")),
+    MetricSpec(
+        "mediasieve_audit_samples_total", Kind.COUNTER, "what later stages made of sampled passes", ("outcome", "stage")
+    ),
     MetricSpec("mediasieve_records_total", Kind.COUNTER, "input records committed", ("topic",)),
     MetricSpec("mediasieve_rejects_total", Kind.COUNTER, "dead letters by reject code", ("code", "topic")),
     MetricSpec("mediasieve_rejects_accepted_total", Kind.COUNTER, "own rejects an operator had accepted", ("topic",)),
@@ -50,6 +53,32 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("mediasieve_audit_leaves_total", Kind.COUNTER, "leaves under a checkpoint", ("topic",)),
     MetricSpec("mediasieve_audit_checkpoint_seconds", Kind.HISTOGRAM, "tiles and checkpoint of a batch", (), _SECONDS),
     MetricSpec("mediasieve_audit_waits_total", Kind.COUNTER, "waits for a log or store that was away", ("topic",)),
+    MetricSpec("mediasieve_gateway_submissions_total", Kind.COUNTER, "items by their status over HTTP", ("status",)),
+    MetricSpec("mediasieve_gateway_refusals_total", Kind.COUNTER, "requests refused because of lag", ("stage",)),
+    MetricSpec("mediasieve_gateway_ack_seconds", Kind.HISTOGRAM, "wait for the brokers, by request", (), _SECONDS),
+    MetricSpec("mediasieve_gateway_events_total", Kind.COUNTER, "decisions and dead letters read"),
+    MetricSpec("mediasieve_gateway_unreadable_total", Kind.COUNTER, "records that are no decisions", ("topic",)),
+    MetricSpec("mediasieve_gateway_streams", Kind.GAUGE, "open streams of decisions"),
+    MetricSpec("mediasieve_gateway_lag_seconds", Kind.GAUGE, "lag of the stage that is furthest behind"),
+    MetricSpec("mediasieve_gateway_lag_unknown_total", Kind.COUNTER, "measurements of lag that failed"),
+    MetricSpec("mediasieve_gateway_oldest_open_seconds", Kind.GAUGE, "age of the oldest undecided submission"),
+    MetricSpec("mediasieve_review_waiting_cases", Kind.GAUGE, "held media that waits for people"),
+    MetricSpec("mediasieve_review_oldest_case_seconds", Kind.GAUGE, "age of the oldest of them"),
+    MetricSpec("mediasieve_review_outbox_records", Kind.GAUGE, "records of the console that Kafka does not have yet"),
+    MetricSpec("mediasieve_adaptation_reviews_total", Kind.COUNTER, "reviews by what was made of them", ("result",)),
+    MetricSpec("mediasieve_adaptation_waiting_reviews", Kind.GAUGE, "reviews whose decision is not archived yet"),
+    MetricSpec("mediasieve_adaptation_trials_total", Kind.COUNTER, "families that were tried", ("result",)),
+    MetricSpec("mediasieve_adaptation_offers_total", Kind.COUNTER, "what became of candidates", ("result",)),
+    MetricSpec(
+        "mediasieve_reference_info",
+        Kind.GAUGE,
+        "1: content hashes of the bundle's reference, the one that decides, and the one that watches",
+        ("base", "active", "candidate"),
+    ),
+    MetricSpec("mediasieve_reference_sequence", Kind.GAUGE, "number of the pointer that is in force, 0 before any"),
+    MetricSpec("mediasieve_reference_adopted_seconds", Kind.GAUGE, "when it was adopted, Unix time"),
+    MetricSpec("mediasieve_reference_waits", Kind.GAUGE, "1 while a published reference is not on this disk yet"),
+    MetricSpec("mediasieve_reference_refused_total", Kind.COUNTER, "pointers that were not adopted", ("cause",)),
     MetricSpec("mediasieve_ready", Kind.GAUGE, "1 when the stage is warm and partitions are assigned"),
 )
 
@@ -71,9 +100,15 @@ class Metrics:
         counter = self._counters[name]
         (counter.labels(*labels) if labels else counter).inc(by)
 
-    def set(self, name: str, value: float) -> None:
+    def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
-        self._gauges[name].set(value)
+        gauge = self._gauges[name]
+        (gauge.labels(*labels) if labels else gauge).set(value)
+
+    def say(self, name: str, *labels: str) -> None:
+        """Set a labelled gauge to 1 under these labels alone."""
+        self._gauges[name].clear()
+        self.set(name, 1.0, *labels)
 
     def observe(self, name: str, value: float) -> None:
         """Add to a histogram."""

@@ -13,6 +13,7 @@ from pipeline.streaming.partitions import Entry
 from pipeline.streaming.stage import Defer, Output, Reject
 from pipeline.streaming.watch import Watch
 from schemas.decision import Decision
+from schemas.shadow import AuditSample
 
 log = structlog.get_logger("mediasieve")
 
@@ -92,6 +93,9 @@ class FleetWatch(Watch):
 
     def _decision(self, entry: Entry, output: Output) -> None:
         decision = output.record
+        if isinstance(decision, AuditSample):
+            found = decision.decision
+            self._metrics.count("mediasieve_audit_samples_total", found.outcome.value, found.stage_exited.value)
         if not isinstance(decision, Decision):
             return
         reason = decision.reasons[0].code.value

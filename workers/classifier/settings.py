@@ -12,6 +12,7 @@ from pipeline.detection.classifier.classifier import BackendSettings
 from pipeline.media.decode import DecodeLimits
 from pipeline.media.fetch_settings import FetchSettings
 from schemas.types import Identifier
+from workers.classifier.audit_sample import AuditSampleSettings
 
 
 class ProducerClass(BaseModel):
@@ -50,6 +51,7 @@ class ClassifierSettings(BaseModel):
     fetch: FetchSettings = FetchSettings()
     decode: DecodeLimits = DecodeLimits()
     sandbox: SandboxSettings = SandboxSettings()
+    audit_sample: AuditSampleSettings = AuditSampleSettings()
 
     @field_validator("backend", mode="before")
     @classmethod

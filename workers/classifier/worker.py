@@ -20,7 +20,7 @@ TOPICS = (Topic.INGEST, *RETRY_DELAYS_S)
 def build(fleet: FleetSettings, settings: ClassifierSettings) -> WorkerSpec:
     """Everything but the broker."""
     bundle = Bundle.load(fleet.bundle)
-    stage = ClassifierStage(bundle, settings, fleet.store)
+    stage = ClassifierStage(bundle, settings, fleet.store, fleet.shadow)
     lanes = (
         # A fetch that hangs holds back its partition's commits until its time is over: what the other slots finish
         # meanwhile must have room, or the dead host stalls them after all.

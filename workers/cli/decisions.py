@@ -16,7 +16,7 @@ from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.kafka.client import RecordReader
 from pipeline.streaming.transport import RawRecord
 from schemas.decision import Decision, Outcome
-from schemas.ocsf import decision_from_finding, decode_finding
+from schemas.ocsf import decode_finding, machine_decision
 from schemas.siem import cef_line, ecs_document
 from schemas.topics import DECISION_TOPICS
 from schemas.wire import UnknownMajorVersion, WireError
@@ -83,11 +83,24 @@ def describe(decision: Decision) -> Text:
     return line
 
 
+def _by_people(value: bytes) -> Text:
+    finding = decode_finding(value)
+    admission = finding.unmapped.mediasieve.admission
+    who = f" by {finding.assignee.name}" if finding.assignee else ""
+    told = f"{finding.disposition.lower():<17} {admission.media_id}  {finding.message}{who}"
+    return Text(on_one_line(told))
+
+
+def _told(value: bytes) -> Text:
+    decision = machine_decision(value)
+    return _by_people(value) if decision is None else describe(decision)
+
+
 def _print(record: RawRecord, form: Format | None) -> None:
     """What this release cannot read is named on stderr; the next may be readable again."""
     try:
         if form is None:
-            Console(soft_wrap=True).print(describe(decision_from_finding(record.value)))
+            Console(soft_wrap=True).print(_told(record.value))
             return
         line = _WRITE[form](record.value)
     except (WireError, UnknownMajorVersion) as error:

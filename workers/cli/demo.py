@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import orjson
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.settings import load_settings
+from pipeline.settings import SettingsInvalid, load_settings
 from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.kafka.admin import TopicAdmin
 from pipeline.streaming.kafka.client import RecordReader, RecordWriter
@@ -29,18 +29,28 @@ from workers.cli.common import Json, print_json
 from workers.demo_audit import AuditOutcome, audit_environment, check_audit
 from workers.demo_media import DemoItem, make_demo_media
 from workers.demo_run import Tally
-from workers.fleet import Fleet, FleetFailed
-from workers.names import WorkerName
+from workers.fleet import Fleet, FleetFailed, sigterm_is_ctrl_c
+from workers.names import DECIDING, WorkerName
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.demo_people import PeopleSide
 
 _PARTITIONS = 4
 
 
 def demo(
+    *,
     bootstrap: Annotated[
         str | None, typer.Option(help="Use this Kafka (host:port), under a topic prefix of its own.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave broker and fleet running until Ctrl-C.")] = False,
+    people: Annotated[
+        bool,
+        typer.Option(
+            "--people", help="Run gateway, console and adaptation worker too, with access for you; keeps all."
+        ),
+    ] = False,
     json: Json = False,
     directory: Annotated[Path, typer.Option(help="Media, evidence and logs go below this folder.")] = Path("var/demo"),
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for all decisions.", min=1)] = 180.0,
@@ -49,14 +59,18 @@ def demo(
 
     Exit 0 only if every reference reached exactly one decision or dead letter, and the log holds every decision.
 
-    Example: mediasieve demo --keep
+    Example: mediasieve demo --people
     """
     home = (directory / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")).resolve()
     media = make_demo_media(home / "media")
     console = Console(stderr=json)
     with ExitStack() as stack:
+        stack.enter_context(sigterm_is_ctrl_c())
         kafka = _kafka(bootstrap, home, console, stack)
-        fleet = stack.enter_context(Fleet(dict.fromkeys(WorkerName, 1), _environment(kafka, home), home / "logs"))
+        side = _people(home) if people else None
+        environment = _environment(kafka, home) | (side.environment if side else {})
+        workers = WorkerName if people else DECIDING
+        fleet = stack.enter_context(Fleet(dict.fromkeys(workers, 1), environment, home / "logs"))
         console.print(f"starting {len(fleet.members)} workers ...")
         fleet.wait_ready()
         tally = Tally(
@@ -66,7 +80,9 @@ def demo(
         _watch(tally, kafka, fleet, console, timeout_s)
         audit = check_audit(home, kafka)
         _report(tally, audit, home, kafka, console, json=json)
-        if keep:
+        for line in side.welcome(fleet) if side else ():
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        if keep or people:
             _stay(fleet, kafka, console)
     raise typer.Exit(0 if tally.complete and audit.ok else 1)
 
@@ -81,6 +97,14 @@ def _kafka(bootstrap: str | None, home: Path, console: Console, stack: ExitStack
         settings = base.model_copy(update={"bootstrap": bootstrap, "topic_prefix": f"demo-{uuid4().hex[:8]}"})
     TopicAdmin(settings.common()).apply(TOPICS, _PARTITIONS, 1, settings.topic_prefix)
     return settings
+
+
+def _people(home: Path) -> PeopleSide:
+    try:
+        from workers.demo_people import PeopleSide  # noqa: PLC0415 - its packages come with [web]
+    except ModuleNotFoundError as error:
+        raise SettingsInvalid(f"{error.name} is not installed; pip install 'mediasieve[web]'") from error
+    return PeopleSide.prepare(home)
 
 
 def _environment(kafka: KafkaSettings, home: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.detection.bundle import Bundle
 from pipeline.evaluation import report_text
 from pipeline.evaluation.layouts import LAYOUTS, Dataset, open_dataset
+from pipeline.evaluation.monitoring.weekly_sets import WeeklySets
 from pipeline.evaluation.protocol import protocol_variants
 from pipeline.evaluation.report import About, Report, build_report, write_json
 from pipeline.evaluation.robustness.suites import SUITES
@@ -23,15 +24,20 @@ from pipeline.evaluation.score_row import ScoresError
 from pipeline.evaluation.scoring import ScoringJob, score_dataset
 from pipeline.evaluation.scoring_files import SCORES_FILE, former_progress, overlaps
 from pipeline.evaluation.scoring_files import Progress as ScoringProgress
-from workers.cli.common import Bootstrap, Json, print_json
+from workers.cli.common import Bootstrap, Json, print_json, settings_for
+from workers.cli.weekly import WeeklyRun, now_utc, run_weekly
 from workers.fleet_evaluation import score_through_fleet
 
 REPORT_JSON = "report.json"
+WEEKLY = "weekly"
 REPORT_HTML = "report.html"
 
 
 def evaluate(
-    dataset: Annotated[Path, typer.Argument(help="Root of a dataset, or the one file that lists its images.")],
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(help="Root of a dataset, or the one file that lists its images; none for the suite weekly."),
+    ] = None,
     *,
     layout: Annotated[
         str | None, typer.Option(help=f"How it is arranged; otherwise detected. {', '.join(LAYOUTS)}")
@@ -43,7 +49,19 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the run; none: var/evaluate/NAME. The same one goes on after a stop.")
     ] = None,
     processes: Annotated[int, typer.Option(help="Processes, one thread each; 0: one a core.", min=0, max=1024)] = 0,
-    suite: Annotated[list[str] | None, typer.Option(help=f"Robustness suite, repeatable: {', '.join(SUITES)}")] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Robustness suite, repeatable: {', '.join(SUITES)}; or {WEEKLY} alone: the sets of --sets, compared "
+            "with the last run below --out."
+        ),
+    ] = None,
+    sets: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="With --suite weekly: TOML file of its sets.")
+    ] = None,
+    announce_it: Annotated[
+        bool, typer.Option("--announce/--no-announce", help="With --suite weekly: publish a regression as OCSF event.")
+    ] = True,
     protocol: Annotated[
         bool, typer.Option(help="Score equal-codec, trace-free and thumbnail copies beside (four times the work).")
     ] = True,
@@ -70,10 +88,15 @@ def evaluate(
     """Score labelled images and report error rates with intervals: tables here, report.html and report.json in --out.
 
     Images that fail or have no score stay in every count as not flagged. Exit codes: 0 the report is written; 1 Kafka
-    or the fleet failed; 2 the dataset, the scores or the bundle cannot be used.
+    or the fleet failed; 2 the dataset, the scores or the bundle cannot be used; 3 the suite weekly found a regression.
 
     Example: mediasieve evaluate ./GenImage --split val --suite delivery --out var/evaluate/genimage
     """
+    if suite and WEEKLY in suite:
+        _weekly(suite, dataset, sets, out, bundle, processes, bootstrap, announce_it=announce_it, json=json)
+        return
+    if dataset is None:
+        raise typer.BadParameter("name a dataset, or give --suite weekly --sets FILE", param_hint="DATASET")
     render = _renderer()
     source = open_dataset(dataset, layout, reals=reals, split=split)
     job = ScoringJob(
@@ -102,6 +125,35 @@ def evaluate(
     write_json(report, home / REPORT_JSON)
     (home / REPORT_HTML).write_text(render(report, columns), encoding="utf-8")
     _print(report, home, json)
+
+
+def _weekly(  # noqa: PLR0917 - the command's own options
+    suite: list[str],
+    dataset: Path | None,
+    sets: Path | None,
+    out: Path | None,
+    bundle: Path | None,
+    processes: int,
+    bootstrap: str | None,
+    *,
+    announce_it: bool,
+    json: bool,
+) -> None:
+    """Hand over to the weekly run, which has its datasets from a file."""
+    if len(suite) > 1 or dataset is not None:
+        raise typer.BadParameter(f"{WEEKLY} stands alone, without a dataset or another suite", param_hint="--suite")
+    if sets is None:
+        raise typer.BadParameter(f"--suite {WEEKLY} needs the TOML file of its sets", param_hint="--sets")
+    settings = settings_for(bootstrap)
+    run = WeeklyRun(
+        sets=WeeklySets.load(sets),
+        home=out or Path("var/evaluate") / WEEKLY,
+        settings=settings,
+        bundle_path=bundle or settings.bundle,
+        processes=processes or os.cpu_count() or 1,
+        now=now_utc(),
+    )
+    run_weekly(run, announce_it=announce_it, json=json)
 
 
 def _renderer() -> Callable[..., str]:

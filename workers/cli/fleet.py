@@ -12,11 +12,15 @@ import typer
 from rich.console import Console
 
 from workers.cli.common import Bootstrap, settings_for
-from workers.fleet import Fleet
+from workers.fleet import Fleet, sigterm_is_ctrl_c
 from workers.names import WorkerName
 
 
-def worker(name: Annotated[WorkerName, typer.Argument(help="classifier, spectral, mllm or audit")]) -> None:
+def worker(
+    name: Annotated[
+        WorkerName, typer.Argument(help="classifier, spectral, mllm, audit, gateway, console or adaptation")
+    ],
+) -> None:
     """Run one worker in this process until SIGTERM; logs are JSON on standard error.
 
     Exit codes: 0 drained; 1 a bug; 2 settings or bundle; 3 fenced; 4 the stage failed; 5 dead-letter limit;
@@ -36,9 +40,18 @@ def up(
     spectral: Annotated[int, typer.Option(help="Spectral workers (each with a process a core).", min=0)] = 1,
     mllm: Annotated[int, typer.Option(help="MLLM workers.", min=0)] = 1,
     audit: Annotated[int, typer.Option(help="Audit workers; `mediasieve audit keygen` makes their keys.", min=0)] = 1,
+    gateway: Annotated[
+        int, typer.Option(help="Ingest gateways, at gateway.port; `mediasieve apikeys create` makes keys.", min=0)
+    ] = 0,
+    console: Annotated[
+        int, typer.Option(help="Review consoles, at console.port; `mediasieve console user add` makes accounts.", min=0)
+    ] = 0,
+    adaptation: Annotated[
+        int, typer.Option(help="Adaptation workers; `mediasieve references keygen` makes their keys.", min=0)
+    ] = 0,
     logs: Annotated[Path, typer.Option(help="Folder of the workers' logs.")] = Path("var/logs"),
 ) -> None:
-    """Run the whole fleet on this machine against an existing Kafka until Ctrl-C; one that ends stops all.
+    """Run the whole fleet on this machine against an existing Kafka until Ctrl-C or SIGTERM; one that ends stops all.
 
     Example: mediasieve up --bootstrap localhost:9092 --classifier 2
     """
@@ -48,8 +61,12 @@ def up(
         WorkerName.SPECTRAL: spectral,
         WorkerName.MLLM: mllm,
         WorkerName.AUDIT: audit,
+        WorkerName.GATEWAY: gateway,
+        WorkerName.CONSOLE: console,
+        WorkerName.ADAPTATION: adaptation,
     }
-    with Fleet(replicas, {"MEDIASIEVE_KAFKA__BOOTSTRAP": settings.kafka.bootstrap}, logs) as fleet:
+    environment = {"MEDIASIEVE_KAFKA__BOOTSTRAP": settings.kafka.bootstrap}
+    with sigterm_is_ctrl_c(), Fleet(replicas, environment, logs) as fleet:
         fleet.wait_ready()
         Console().print(f"{len(fleet.members)} workers ready; logs in {logs}; Ctrl-C drains them")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 
@@ -12,6 +13,8 @@ from pipeline.detection.mllm.backends.base import Verifier, VerifyRequest, Verif
 from pipeline.detection.mllm.chat import ServerUnavailable
 from pipeline.detection.mllm.trace import Trace
 from pipeline.detection.policy import codec_of
+from pipeline.detection.shadow import Shadow
+from pipeline.detection.shadow_settings import ShadowSettings
 from pipeline.evidence.manifest import SpectralGrounds
 from pipeline.media.content_store import open_store
 from pipeline.media.errors import ContentCorrupt, ContentMissing, StoreUnavailable
@@ -38,8 +41,9 @@ class MllmStage:
         *,
         max_wait_s: float = math.inf,
         max_age_s: float = math.inf,
+        shadow: ShadowSettings | None = None,
     ) -> None:
-        """Opens the store and nothing else; raises what `open_store` does.
+        """Opens the store and nothing else; raises what `open_store` and `Shadow.load` do.
 
         `max_wait_s`: see `shedding.shed`; `max_age_s`: see `shedding.too_old`.
         """
@@ -48,7 +52,8 @@ class MllmStage:
         self._max_age_s = max_age_s
         self._verifier = verifier
         self._store = open_store(store)
-        self._verdicts = Verdicts(STAGE, bundle.policy, self._store)
+        rules = Shadow.load(shadow or ShadowSettings(), bundle)
+        self._verdicts = Verdicts(STAGE, bundle.policy, self._store, rules)
 
     def open(self) -> None:
         """See Stage."""
@@ -113,16 +118,13 @@ class MllmStage:
             note=result.opinion.note if result.opinion else result.failure,
         )
         kept = self._keep_trace(media.admission.tenant, result.trace) if result.trace else ()
-        base = _case(media)
-        case = CaseFile(
-            base.admission,
-            base.facts,
-            (*base.scores, score),
-            (*base.timings, watch.stop()),
-            (*base.evidence, *kept),
-            conclusion.final,
-            base.spectral,
-            result.trace.dialogue_sha256 if result.trace else None,
+        base = _case(media).timed(watch.stop())
+        case = replace(
+            base,
+            scores=(*base.scores, score),
+            evidence=(*base.evidence, *kept),
+            final_score=conclusion.final,
+            dialogue_sha256=result.trace.dialogue_sha256 if result.trace else None,
         )
         return self._verdicts.decided(case, conclusion.outcome, conclusion.reasons)
 
@@ -146,5 +148,12 @@ def _case(media: AnomalousMedia) -> CaseFile:
         score=found.score, p_value=found.p_value, stratum=found.stratum, features=found.top_features
     )
     return CaseFile(
-        media.admission, media.facts, media.scores, media.timings, evidence=(found.panel,), spectral=grounds
+        media.admission,
+        media.facts,
+        media.scores,
+        media.timings,
+        evidence=(found.panel,),
+        spectral=grounds,
+        audit=media.audit,
+        shadow=media.shadow,
     )

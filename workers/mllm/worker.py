@@ -62,6 +62,7 @@ def build(fleet: FleetSettings, settings: MllmSettings) -> WorkerSpec:
         fleet.store,
         max_wait_s=settings.max_wait_s,
         max_age_s=settings.max_age_s or math.inf,
+        shadow=fleet.shadow,
     )
     slots = settings.concurrency + settings.prepare_ahead
     lanes = two_lanes(

@@ -1,0 +1,1 @@
+"""What the running fleet's own records say of its detectors: misses, drift, shadows, regressions."""
