@@ -14,6 +14,7 @@ from pipeline.exit_codes import (
     EXIT_STAGE_FAILED,
     EXIT_UNKNOWN_VERSION,
 )
+from pipeline.observability.metrics import Metrics
 from pipeline.process import WorkerProcess
 from pipeline.settings import FleetSettings
 from pipeline.streaming.clock import SystemClock
@@ -34,7 +35,10 @@ from schemas.wire import UnknownMajorVersion
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """A stage as a consumer group, before it meets a broker. The lanes name logical topics."""
+    """A stage as a consumer group, before it meets a broker. The lanes name logical topics.
+
+    `measure` is given the process's metrics before anything runs, for numbers that the runner does not know.
+    """
 
     name: StageName
     plan: Plan
@@ -42,6 +46,7 @@ class WorkerSpec:
     identity: Callable[[Any], Identity]
     executor: Executor[Any]
     version: str
+    measure: Callable[[Metrics], None] = lambda _: None
 
 
 def build_runner(
@@ -93,6 +98,7 @@ def run_worker(
     made visible.
     """
     process = WorkerProcess.start(spec.name.value, settings)
+    spec.measure(process.metrics)
     runner = build_runner(spec, settings, watch=process.watch, hook=hook, ledger=ledger)
     try:
         runner.run(process.stopping)

@@ -22,6 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from pipeline.detection.shadow_settings import ShadowSettings
 from pipeline.media.store_settings import StoreSettings as StoreSettings  # noqa: PLC0414 - part of these settings
 from pipeline.observability.health import HealthSettings
 from pipeline.observability.logging import LogSettings
@@ -54,6 +55,7 @@ class FleetSettings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     store: StoreSettings = StoreSettings()
     bundle: Path | None = Field(default=None, description="bundle directory; none: the one in the package")
+    shadow: ShadowSettings = ShadowSettings()
     retention_policy: Path | None = Field(
         default=None, description="how long evidence is kept, see evidence.md; none: nothing is locked or falls due"
     )

@@ -11,7 +11,7 @@ from pipeline.streaming.codec import TopicNames
 from pipeline.streaming.transport import RawRecord
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter
 from schemas.decision import Decision
-from schemas.ocsf import decision_from_finding
+from schemas.ocsf import machine_decision
 from schemas.topics import Topic
 from schemas.wire import decode
 from workers.demo_media import DemoItem
@@ -27,11 +27,13 @@ class Tally:
     letters: dict[str, list[DeadLetter]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, record: RawRecord) -> str | None:
-        """Count one record; returns its media id, None for one of another run."""
+        """Count one record; returns its media id; None for one of another run, and for a review."""
         if record.tp.topic == self.names.physical(Topic.DEAD_LETTER):
             letter = decode(DeadLetter, record.header(DEAD_LETTER_HEADER) or b"")
             return self._count(self.letters, letter.media_id, letter)
-        decision = decision_from_finding(record.value)
+        decision = machine_decision(record.value)
+        if decision is None:
+            return None
         return self._count(self.decisions, decision.admission.media_id, decision)
 
     def _count(self, where: dict[str, list[Any]], media_id: str, what: Any) -> str | None:

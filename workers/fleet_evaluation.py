@@ -81,5 +81,6 @@ def _environment(job: ScoringJob, dataset: Dataset, kafka: KafkaSettings, home: 
         "MEDIASIEVE_KAFKA__BOOTSTRAP": kafka.bootstrap,
         "MEDIASIEVE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
         "MEDIASIEVE_STORE__URL": (home / "store").as_uri(),
+        "MEDIASIEVE_CLASSIFIER__AUDIT_SAMPLE__SHARE": "0",
         "MEDIASIEVE_CLASSIFIER__FETCH__FILE_ROOTS": orjson.dumps([str(path) for path in roots]).decode(),
     }

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pipeline.observability.metrics import METRICS, Kind
+from pipeline.observability.metrics import METRICS, Kind, MetricSpec
+from pipeline.observability.report_metrics import REPORT_METRICS
 from pipeline.settings import CONFIG_VARIABLE, PREFIX
 from workers.settings import Settings
 
@@ -38,6 +39,14 @@ _METRICS_HEAD = f"""{_DERIVED}
 # Metrics
 
 Each worker serves them at `/metrics` of its health port, in the Prometheus text format. All exist from the start.
+
+| metric | kind | labels | meaning | buckets |
+|---|---|---|---|---|
+"""
+_REPORTS_HEAD = """
+## Reports
+
+Written into a file for node_exporter's textfile collector: [monitoring-detection.md](monitoring-detection.md).
 
 | metric | kind | labels | meaning | buckets |
 |---|---|---|---|---|
@@ -100,12 +109,7 @@ def settings_page() -> str:
 
 def metrics_page() -> str:
     """The text of `docs/metrics.md`."""
-    lines = []
-    for metric in METRICS:
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        buckets = ", ".join(f"{b:g}" for b in metric.buckets) if metric.kind is Kind.HISTOGRAM else ""
-        lines.append(_line(f"`{metric.name}`", metric.kind.value, labels, metric.meaning, buckets))
-    return _METRICS_HEAD + "".join(lines)
+    return _METRICS_HEAD + "".join(map(_metric, METRICS)) + _REPORTS_HEAD + "".join(map(_metric, REPORT_METRICS))
 
 
 def derived_files(root: Path = ROOT) -> dict[Path, str]:
@@ -227,6 +231,12 @@ def _allowed(choice: Schema) -> str:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""
+
+
+def _metric(metric: MetricSpec) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    buckets = ", ".join(f"{b:g}" for b in metric.buckets) if metric.kind is Kind.HISTOGRAM else ""
+    return _line(f"`{metric.name}`", metric.kind.value, labels, metric.meaning, buckets)
 
 
 def _line(*cells: str) -> str:

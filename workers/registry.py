@@ -17,7 +17,7 @@ def build_worker(name: StageName, settings: Settings) -> WorkerSpec:
         case StageName.SPECTRAL:
             from workers.spectral.worker import build as build_spectral  # noqa: PLC0415 - see above
 
-            return build_spectral(settings, settings.spectral)
+            return build_spectral(settings, settings.spectral, settings.references)
         case StageName.MLLM:
             from workers.mllm.worker import build as build_mllm  # noqa: PLC0415 - see above
 

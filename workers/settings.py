@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pipeline.settings import FleetSettings
+from workers.adaptation.settings import ReferenceSettings
 from workers.audit.settings import AuditSettings
 from workers.classifier.settings import ClassifierSettings
+from workers.console.settings import ConsoleSettings
+from workers.gateway.settings import GatewaySettings
 from workers.mllm.settings import MllmSettings
 from workers.spectral.settings import SpectralSettings
+from workers.web.settings import AccessSettings, ClientSettings, DatabaseSettings
 
 
 class Settings(FleetSettings):
@@ -16,3 +20,9 @@ class Settings(FleetSettings):
     spectral: SpectralSettings = SpectralSettings()
     mllm: MllmSettings = MllmSettings()
     audit: AuditSettings = AuditSettings()
+    references: ReferenceSettings = ReferenceSettings()
+    access: AccessSettings = AccessSettings()
+    client: ClientSettings = ClientSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    console: ConsoleSettings = ConsoleSettings()

@@ -16,6 +16,7 @@ import typer.main
 
 import pipeline.exit_codes
 from pipeline.observability.metrics import METRICS
+from pipeline.observability.report_metrics import REPORT_METRICS
 from pipeline.settings import CONFIG_VARIABLE, PREFIX, load_settings
 from schemas.media import MediaReference
 from schemas.wire import decode
@@ -116,7 +117,9 @@ def test_variables_are_settings(page: Path) -> None:
 
 @each_written_page
 def test_metrics_exist(page: Path) -> None:
-    assert set(re.findall(r"\bmediasieve_[a-z_]+", page.read_text())) <= {metric.name for metric in METRICS}
+    assert set(re.findall(r"\bmediasieve_[a-z_]+", page.read_text())) <= {
+        metric.name for metric in (*METRICS, *REPORT_METRICS)
+    }
 
 
 def test_the_references_of_the_readme_decode() -> None:

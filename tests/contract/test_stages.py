@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.detection.spectral.analyser import SpectralAnalyser
 from pipeline.evidence.manifest import read_manifest
 from pipeline.media.errors import FetchDeferred, FetchRejected
 from pipeline.streaming.executors.inline import Inline
@@ -31,6 +32,7 @@ from tests.support.worker_stages import (
     shipped_bundle,
 )
 from workers.spectral import stage as spectral_stage
+from workers.spectral.references import ReferenceFile, References
 from workers.spectral.stage import SpectralFallback
 
 
@@ -92,6 +94,15 @@ def _spectral() -> Case:
     return Case(faked.stage, fallback, make, variety, faked.store)
 
 
+def _spectral_with_references() -> Case:
+    """The same stage once it follows a published reference, while another one watches."""
+    case = _spectral()
+    path = shipped_bundle().path("spectral_reference.npz")
+    file = ReferenceFile(SpectralAnalyser(path).reference_hash, path)
+    case.stage.adopt(References(file, file))  # type: ignore[attr-defined]  # of this stage alone
+    return case
+
+
 def _mllm() -> Case:
     faked = FakedMllm()
     panel = EvidenceRef(kind="spectral_panel", uri=faked.panel_uri, sha256=faked.panel_sha256)
@@ -103,7 +114,9 @@ def _mllm() -> Case:
     return Case(faked.stage, faked.stage.fallback, make, variety, faked.store)
 
 
-@pytest.fixture(params=[_classifier, _spectral, _mllm], ids=lambda make: make.__name__.strip("_"))
+@pytest.fixture(
+    params=[_classifier, _spectral, _spectral_with_references, _mllm], ids=lambda make: make.__name__.strip("_")
+)
 def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setattr(spectral_stage, "render_panel", lambda image, analysis: PANEL_PNG)
     return request.param()  # type: ignore[no-any-return]  # pytest types it as Any

@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 from workers.cli.main import app
 from workers.demo_audit import audit_environment
 from workers.demo_media import make_demo_media
-from workers.names import WorkerName
+from workers.names import DECIDING
 from workers.settings import Settings
 
 SECRET = "correct-horse-battery"
@@ -79,7 +79,9 @@ def _ctrl_c_works() -> Iterator[None]:
 
 
 @contextmanager
-def _up(kafka: EmbeddedKafka, prefix: str, directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def _up(
+    kafka: EmbeddedKafka, prefix: str, directory: Path, *options: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """`mediasieve up` and the file it prints into."""
     environment = {
         "MEDIASIEVE_KAFKA__TOPIC_PREFIX": prefix,
@@ -94,7 +96,7 @@ def _up(kafka: EmbeddedKafka, prefix: str, directory: Path) -> Iterator[tuple[su
     with said.open("wb") as out:
         with _ctrl_c_works():
             process = subprocess.Popen(
-                [command(), "up", "--bootstrap", kafka.bootstrap, "--logs", str(directory / "logs")],
+                [command(), "up", "--bootstrap", kafka.bootstrap, "--logs", str(directory / "logs"), *options],
                 env=clean_environment(environment),
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -130,8 +132,25 @@ def test_up_becomes_ready_works_and_drains_on_ctrl_c(
         assert {d.decision.admission.source for d in decided} == {"tests"}
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_S) == 0, said.read_text()
-    for stage in WorkerName:
+    for stage in DECIDING:
         assert "worker_drained" in (tmp_path / "logs" / f"{stage}-0.log").read_text()
+
+
+def test_up_drains_on_sigterm_too(
+    kafka: EmbeddedKafka,
+    topics: dict[Topic, str],
+    prefix: str,
+    tmp_path: Path,
+) -> None:
+    """As a supervisor ends it: no worker may outlive it."""
+    alone = ("--classifier", "0", "--spectral", "0", "--audit", "0")
+    with _up(kafka, prefix, tmp_path, *alone) as (process, said):
+        wait_until(
+            lambda: process.poll() is not None or "1 workers ready" in said.read_text(), START_TIMEOUT_S, "ready"
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 0, said.read_text()
+    assert "worker_drained" in (tmp_path / "logs" / "mllm-0.log").read_text()
 
 
 def test_up_tells_why_a_worker_ended(

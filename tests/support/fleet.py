@@ -16,11 +16,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.streaming.kafka.embedded import EmbeddedKafka
 from schemas.topics import Topic
-from schemas.types import StageName
 from tests.support.kafka import TIMEOUT_S, create_topics, delete_topics
 from tests.support.mailbox import Dead, Decided, Mailbox
 from tests.support.pinned_bundle import make_pinned_bundle
-from workers.fleet import Fleet
+from workers.fleet import Fleet, Name
 
 LIMITED_SOURCE = "limited"
 """A producer that may publish for the tenant `acme` alone."""
@@ -91,7 +90,7 @@ class LiveFleet:
 def running_fleet(
     kafka: EmbeddedKafka,
     directory: Path,
-    replicas: Mapping[StageName, int],
+    replicas: Mapping[Name, int],
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[LiveFleet]:
     """Topics, workers, producer and mailbox; `directory` gets media, evidence, logs and the pinned bundle.
@@ -109,6 +108,7 @@ def running_fleet(
         "MEDIASIEVE_CLASSIFIER__FETCH__FILE_ROOTS": orjson.dumps([str(media)]).decode(),
         "MEDIASIEVE_CLASSIFIER__PRODUCERS": orjson.dumps({LIMITED_SOURCE: {"tenants": ["acme"]}}).decode(),
         "MEDIASIEVE_CLASSIFIER__SANDBOX__WORKERS": "1",
+        "MEDIASIEVE_CLASSIFIER__AUDIT_SAMPLE__SHARE": "0",  # so that no run draws what another does not
         "MEDIASIEVE_SPECTRAL__PROCESSES": "1",
         **(settings or {}),
     }

@@ -13,7 +13,7 @@ from pipeline.streaming.kafka.source import raw_record
 from pipeline.streaming.transport import RawRecord
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter
 from schemas.decision import Decision
-from schemas.ocsf import decision_from_finding
+from schemas.ocsf import machine_decision
 from schemas.topics import DECISION_TOPICS, RETRY_DELAYS_S, Topic
 from schemas.wire import decode
 from tests.support.kafka import PARTITIONS, TIMEOUT_S
@@ -129,6 +129,5 @@ class Mailbox:
             self._retried[(record.header(MEDIA_ID_HEADER) or b"").decode()].append(record)
         elif topic in _HANDED_ON:
             self._handed_on[(record.key or b"").decode().partition("/")[2]].append(record)
-        else:
-            decision = decision_from_finding(record.value)
+        elif (decision := machine_decision(record.value)) is not None:
             self._decided[decision.admission.media_id].append(Decided(topic, record, decision))

@@ -17,6 +17,7 @@ from pipeline.detection.mllm.backends.base import VerifyRequest, VerifyResult
 from pipeline.detection.mllm.chat import ServerUnavailable
 from pipeline.detection.mllm.trace import Trace
 from pipeline.detection.mllm.verdict import Basis, MllmCalibration, Opinion
+from pipeline.evaluation import mllm_cases
 from pipeline.evaluation.layouts import open_dataset
 from pipeline.evaluation.mllm_cases import Case, CaseMaker, ask_patiently
 from pipeline.training.calibrate_mllm import CALIBRATION_FILE, Answer, NotCalibrated, ask, calibrate_mllm, write
@@ -160,7 +161,9 @@ def test_only_what_reaches_stage_3_is_asked_about_unless_told() -> None:
     assert found[0].dialogue == DIALOGUE
 
 
-def test_a_failure_keeps_its_code_and_an_absent_server_ends_it() -> None:
+def test_a_failure_keeps_its_code_and_an_absent_server_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mllm_cases, "_WAIT_S", 0.0)
+
     class Failing(ByBrightness):
         gives: Any = VerifyResult(failure=ReasonCode.MLLM_REFUSED, detail="", model="m", duration_s=0.0)
 

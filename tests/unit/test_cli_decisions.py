@@ -102,3 +102,9 @@ def test_people_get_a_line_they_can_read(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_unknown_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["decisions", "--format", "leef"])
     assert done.exit_code == 2
+
+
+def test_what_people_said_is_told_as_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = dict(zip((path.stem for path in FINDINGS), lines(monkeypatch), strict=True))
+    assert found["closed_photograph"].startswith("allowed ")
+    assert "Case closed: photograph by r.meyer" in found["closed_photograph"]

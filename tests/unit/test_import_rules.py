@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 500
-PACKAGES = ("schemas", "pipeline", "workers")
+PACKAGES = ("mediasieve", "schemas", "pipeline", "workers")
 MEASURED = (*PACKAGES, "tests")
 KAFKA = "confluent_kafka"
 

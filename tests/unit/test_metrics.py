@@ -40,6 +40,14 @@ def test_nothing_but_the_table_exists() -> None:
     assert found == {s.name.removesuffix("_total") for s in METRICS}
 
 
+def test_what_is_said_replaces_what_was_said_before() -> None:
+    metrics = Metrics()
+    metrics.say("mediasieve_reference_info", "b", "one", "")
+    metrics.say("mediasieve_reference_info", "b", "two", "")
+    (sample,) = exposed(metrics)["mediasieve_reference_info"].samples
+    assert (sample.labels, sample.value) == ({"base": "b", "active": "two", "candidate": ""}, 1.0)
+
+
 @by_name
 def test_every_row_takes_a_value(spec: MetricSpec) -> None:
     metrics = Metrics()
@@ -49,8 +57,8 @@ def test_every_row_takes_a_value(spec: MetricSpec) -> None:
             metrics.count(spec.name, *labels, by=2.0)
             value = metrics.registry.get_sample_value(spec.name, dict(zip(spec.labels, labels, strict=True)))
         case Kind.GAUGE:
-            metrics.set(spec.name, 2.0)
-            value = metrics.registry.get_sample_value(spec.name)
+            metrics.set(spec.name, 2.0, *labels)
+            value = metrics.registry.get_sample_value(spec.name, dict(zip(spec.labels, labels, strict=True)))
         case Kind.HISTOGRAM:
             metrics.observe(spec.name, 2.0)
             value = metrics.registry.get_sample_value(f"{spec.name}_sum")

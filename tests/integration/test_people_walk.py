@@ -1,0 +1,160 @@
+"""The people's side as one: an image comes in over HTTP, a person judges it in a browser, the next is scored anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mediasieve.client import Client
+from pipeline.streaming.kafka.client import RecordReader
+from pipeline.streaming.kafka.config import KafkaSettings
+from pipeline.streaming.kafka.embedded import EmbeddedKafka
+from schemas.decision import Decision, Outcome
+from schemas.media import StageScore
+from schemas.ocsf import Activity, DetectionFinding, decode_finding
+from schemas.reference import ReferencePointer
+from schemas.review import Label
+from schemas.topics import Topic
+from schemas.types import StageName
+from schemas.wire import decode
+from tests.support.browsing import BROWSER, NO_BROWSER, Person, browser_fixture, person  # noqa: F401 - a fixture
+from tests.support.fleet import LiveFleet, running_fleet
+from tests.support.kafka import TIMEOUT_S
+from tests.support.learning_images import image_of_the_family
+from tests.support.pinned_bundle import make_pinned_bundle
+from tests.support.waiting import wait_until
+from workers.demo_audit import audit_environment
+from workers.demo_people import Doors, PeopleSide
+from workers.names import WorkerName
+
+pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'mediasieve[dev]'")
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(BROWSER is None, reason=NO_BROWSER),
+]
+
+SAMPLES = 21
+FAMILY = "tiled"
+EVERYTHING_ESCALATES = {"t1": 0.0, "t2": 0.0}
+"""No image leaves before the MLLM, and there is none: people decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Newsroom:
+    """The whole fleet, and both doors."""
+
+    fleet: LiveFleet
+    doors: Doors
+    side: PeopleSide
+    gateway: Client
+
+    def submitted(self, seed: int) -> str:
+        """An image of the family, uploaded; its media id."""
+        return self.gateway.upload(image_of_the_family(seed), content_type="image/png").media_id
+
+    def findings(self, topic: Topic) -> list[DetectionFinding]:
+        """All that lies on a decision topic now, as a SIEM reads it."""
+        with RecordReader(KafkaSettings(bootstrap=self.fleet.bootstrap), [self.fleet.topics[topic]]) as reader:
+            return [decode_finding(record.value) for record in reader.to_end(TIMEOUT_S)]
+
+    def reference(self) -> ReferencePointer | None:
+        """The newest on its topic."""
+        topic = self.fleet.topics[Topic.REFERENCES]
+        with RecordReader(KafkaSettings(bootstrap=self.fleet.bootstrap), [topic]) as reader:
+            found = [decode(ReferencePointer, record.value) for record in reader.to_end(TIMEOUT_S)]
+        return found[-1] if found else None
+
+
+@pytest.fixture
+def newsroom(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Newsroom]:
+    side = PeopleSide.prepare(tmp_path)
+    bundle = make_pinned_bundle(tmp_path / "bundle", **EVERYTHING_ESCALATES)
+    settings = side.environment | audit_environment(tmp_path) | {"MEDIASIEVE_BUNDLE": str(bundle)}
+    with running_fleet(kafka, tmp_path, dict.fromkeys(WorkerName, 1), settings) as fleet:
+        doors = side.doors(fleet.fleet)
+        with Client(doors.gateway, side.api_key) as gateway:
+            yield Newsroom(fleet, doors, side, gateway)
+
+
+def test_what_people_confirm_changes_the_score_of_the_next_similar_image(newsroom: Newsroom, browser: Any) -> None:
+    first = newsroom.submitted(1000)
+    reviewed = [first, *(newsroom.submitted(seed) for seed in range(SAMPLES))]
+    before = newsroom.fleet.decided(first).decision
+    assert all(newsroom.fleet.decided(media_id).decision.outcome is Outcome.ESCALATE for media_id in reviewed)
+    with person(browser, newsroom.doors.console) as reviewer:
+        judge_all(reviewer, newsroom.side, len(reviewed))
+        assert reviewer.faults == []
+
+    wait_until(lambda: len(updates(newsroom)) == len(reviewed), TIMEOUT_S, "an Update of each review")
+    assert {finding.unmapped.mediasieve.admission.media_id for finding in updates(newsroom)} == set(reviewed)
+    assert wait_until(lambda: answers(newsroom, first, Outcome.BLOCK), TIMEOUT_S, "the block") == Outcome.ESCALATE
+
+    pointer = wait_until(newsroom.reference, 2 * TIMEOUT_S, "a reference with the family")
+    assert pointer is not None
+    assert pointer.active is not None
+    after = decided_by(newsroom, f"spectral/reference-{pointer.active.version}")
+    assert spectral(before).model == "spectral/spectral_reference.npz"
+    assert before.admission.bundle_version == after.admission.bundle_version
+    assert after.admission.media_id != before.admission.media_id
+    assert score(after) > score(before) + 0.2
+
+
+def judge_all(reviewer: Person, side: PeopleSide, cases: int) -> None:
+    """Call everything in the queue generated by the family, one page after the other, by keyboard."""
+    page = reviewer.log_in(side.account, side.password).page
+    wait_until(lambda: waiting(reviewer) == cases, TIMEOUT_S, f"{cases} cases in the queue")
+    page.keyboard.press("c")
+    for left in range(cases, 0, -1):
+        page.wait_for_url("**/cases/**")
+        here = page.url
+        page.fill("#family", FAMILY)
+        page.keyboard.press("Escape")
+        reviewer.ready()
+        page.keyboard.press("1")
+        page.wait_for_url(lambda url: url != here)  # noqa: B023 - called before the next turn
+        assert "closed_block" in page.url, f"{left} cases left: {page.url}"
+
+
+def waiting(reviewer: Person) -> int:
+    return reviewer.go("/queue").locator("[data-case]").count()
+
+
+def updates(newsroom: Newsroom) -> list[DetectionFinding]:
+    """The events by which people moved a case to the outcome `block`."""
+    found = newsroom.findings(Topic.BLOCK)
+    reviewed = [f for f in found if f.activity_id == Activity.UPDATE and f.unmapped.review is not None]
+    assert all(f.unmapped.review.label is Label.GENERATED for f in reviewed if f.unmapped.review)
+    return reviewed
+
+
+def answers(newsroom: Newsroom, media_id: str, outcome: Outcome) -> Outcome | None:
+    """What the machine had decided, once the gateway shows the given outcome."""
+    decision = newsroom.gateway.status(media_id).decision
+    return decision.machine_outcome if decision is not None and decision.outcome is outcome else None
+
+
+def decided_by(newsroom: Newsroom, model: str) -> Decision:
+    """The first image, sent again, decided by this reference: until the worker has read it, another one decides."""
+    for _ in range(200):
+        decision = newsroom.fleet.decided(newsroom.submitted(1000)).decision
+        if spectral(decision).model == model:
+            return decision
+    raise AssertionError(f"200 items after its publication {model} does not decide")
+
+
+def score(decision: Decision) -> float:
+    """Of the spectral stage."""
+    found = spectral(decision).score
+    assert found is not None
+    return found
+
+
+def spectral(decision: Decision) -> StageScore:
+    (found,) = [found for found in decision.scores if found.stage is StageName.SPECTRAL]
+    return found
