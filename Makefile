@@ -7,6 +7,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 VENV_TORCH := .venv-torch
+VENV_CHECKOV := .venv-checkov
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q --durations=10 -m "not soak and not torch"
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -35,6 +36,15 @@ venv-torch: $(VENV_TORCH)/.installed ## Build .venv-torch from requirements/torc
 
 $(VENV_TORCH)/.installed: requirements/torch.txt
 	$(call build_venv,$(VENV_TORCH),requirements/torch.txt)
+
+.PHONY: venv-checkov
+venv-checkov: $(VENV_CHECKOV)/.installed ## Build .venv-checkov, whose bin on PATH lets the tests check the manifests with checkov
+
+# In an environment of its own: it pins older versions of what the project uses.
+$(VENV_CHECKOV)/.installed: requirements/checkov.txt
+	$(PYTHON) -m venv --clear $(VENV_CHECKOV)
+	$(VENV_CHECKOV)/bin/python -m pip install --quiet --require-hashes -r requirements/checkov.txt
+	touch $@
 
 .PHONY: demo
 demo: venv ## Run a broker, the fleet and sample media on this machine
@@ -87,14 +97,15 @@ schemas: venv ## Write the JSON Schemas again from the models
 .PHONY: requirements
 requirements: ## Lock pyproject.toml again; UPGRADE=--upgrade moves to newer versions
 	@test -x $(BIN)/uv || { echo "no $(BIN)/uv: run 'make venv' first" >&2; exit 1; }
-	$(UV_COMPILE) pyproject.toml -o requirements/base.txt
-	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra web --extra postgres --extra dev -o requirements/dev.txt
-	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra web --extra postgres --extra dev --extra torch --extra modelserver -o requirements/torch.txt
-	$(UV_COMPILE) pyproject.toml --extra torch -o requirements/cuda.txt
+	$(UV_COMPILE) pyproject.toml --extra web --extra postgres --extra objectlock --extra otel -o requirements/image.txt
+	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra web --extra postgres --extra otel --extra dev -o requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml --extra embedded --extra evaluate --extra web --extra postgres --extra otel --extra dev --extra torch --extra modelserver -o requirements/torch.txt
+	$(UV_COMPILE) pyproject.toml --extra web --extra postgres --extra objectlock --extra otel --extra torch -o requirements/cuda.txt
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt
+	$(UV_COMPILE) requirements/checkov.in -o requirements/checkov.txt
 
 .PHONY: clean
 clean: ## Remove virtual environments, caches and build output
-	rm -rf $(VENV) $(VENV_TORCH) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(VENV_TORCH) $(VENV_CHECKOV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,10 +14,10 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "requirements").glob("*.txt"))
 EXTRAS = {
-    "base": (),
-    "cuda": ("torch",),
-    "dev": ("embedded", "dev"),
-    "torch": ("embedded", "dev", "torch", "modelserver"),
+    name: tuple(re.findall(r"--extra (\w+)", options))
+    for options, name in re.findall(
+        r"UV_COMPILE\) pyproject\.toml(.*) -o requirements/(\w+)\.txt$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
 }
 
 
@@ -38,7 +38,12 @@ def declared(*extras: str) -> list[Requirement]:
 
 
 def test_all_files_are_there() -> None:
-    assert {path.stem for path in FILES} == {*EXTRAS, "build"}
+    assert (
+        {path.stem for path in FILES}
+        == {"image", "cuda", "dev", "torch", "build", "checkov"}
+        == {*EXTRAS, "build", "checkov"}
+    )
+    assert {"web", "postgres", "objectlock", "otel"} <= {*EXTRAS["image"]} & {*EXTRAS["cuda"]}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
