@@ -15,6 +15,7 @@ from pipeline.exit_codes import (
     EXIT_UNKNOWN_VERSION,
 )
 from pipeline.observability.metrics import Metrics
+from pipeline.observability.watch import Readings
 from pipeline.process import WorkerProcess
 from pipeline.settings import FleetSettings
 from pipeline.streaming.clock import SystemClock
@@ -37,6 +38,7 @@ from schemas.wire import UnknownMajorVersion
 class WorkerSpec:
     """A stage as a consumer group, before it meets a broker. The lanes name logical topics.
 
+    `readings`: labelled gauges of the stage's own, asked for about once a second.
     `measure` is given the process's metrics before anything runs, for numbers that the runner does not know.
     """
 
@@ -46,6 +48,7 @@ class WorkerSpec:
     identity: Callable[[Any], Identity]
     executor: Executor[Any]
     version: str
+    readings: Readings = tuple
     measure: Callable[[Metrics], None] = lambda _: None
 
 
@@ -71,6 +74,8 @@ def build_runner(
         clock=clock,
         source_rate=SourceRate(settings.runner.dead_letters),
         edge=spec.plan.edge,
+        samples=settings.trace.samples,
+        flags=settings.trace.flags,
     )
     lanes = tuple(
         replace(lane, topics=tuple(names.physical(Topic(t)) for t in lane.topics)) for lane in spec.plan.lanes
@@ -98,6 +103,7 @@ def run_worker(
     made visible.
     """
     process = WorkerProcess.start(spec.name.value, settings)
+    process.watch.follow(spec.readings, bundle=spec.version)
     spec.measure(process.metrics)
     runner = build_runner(spec, settings, watch=process.watch, hook=hook, ledger=ledger)
     try:

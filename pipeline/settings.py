@@ -26,6 +26,7 @@ from pipeline.detection.shadow_settings import ShadowSettings
 from pipeline.media.store_settings import StoreSettings as StoreSettings  # noqa: PLC0414 - part of these settings
 from pipeline.observability.health import HealthSettings
 from pipeline.observability.logging import LogSettings
+from pipeline.observability.tracing import TraceSettings
 from pipeline.production import production_faults
 from pipeline.streaming.kafka.config import KafkaSettings
 from pipeline.streaming.plan import RunnerSettings
@@ -61,6 +62,7 @@ class FleetSettings(BaseSettings):
     )
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
     runner: RunnerSettings = RunnerSettings()
 
     @classmethod

@@ -40,16 +40,16 @@ _METRICS_HEAD = f"""{_DERIVED}
 
 Each worker serves them at `/metrics` of its health port, in the Prometheus text format. All exist from the start.
 
-| metric | kind | labels | meaning | buckets |
-|---|---|---|---|---|
+| metric | kind | unit | labels | meaning | buckets |
+|---|---|---|---|---|---|
 """
 _REPORTS_HEAD = """
 ## Reports
 
 Written into a file for node_exporter's textfile collector: [monitoring-detection.md](monitoring-detection.md).
 
-| metric | kind | labels | meaning | buckets |
-|---|---|---|---|---|
+| metric | kind | unit | labels | meaning | buckets |
+|---|---|---|---|---|---|
 """
 
 
@@ -236,7 +236,7 @@ def _sentence(text: str) -> str:
 def _metric(metric: MetricSpec) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     buckets = ", ".join(f"{b:g}" for b in metric.buckets) if metric.kind is Kind.HISTOGRAM else ""
-    return _line(f"`{metric.name}`", metric.kind.value, labels, metric.meaning, buckets)
+    return _line(f"`{metric.name}`", metric.kind.value, metric.unit, labels, metric.meaning, buckets)
 
 
 def _line(*cells: str) -> str:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import orjson
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.exit_codes import EXIT_STALLED
@@ -108,7 +108,7 @@ class HealthServer:
                 }
                 return _said(True, facts)
             case "/metrics":
-                return 200, CONTENT_TYPE_LATEST, generate_latest(self._metrics.registry)
+                return 200, CONTENT_TYPE_LATEST, self._metrics.exposition()
             case _:
                 return 404, "application/json", b'{"error":"try /live, /ready, /progress or /metrics"}'
 

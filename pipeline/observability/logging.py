@@ -27,6 +27,7 @@ def configure_logging(settings: LogSettings, **bound: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            lambda _logger, _method, line: {**bound, **line},  # a context variable would be this thread's alone
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -36,7 +37,6 @@ def configure_logging(settings: LogSettings, **bound: str) -> None:
         logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(**bound)
     logging.basicConfig(handlers=[_Forward()], level=max(level, logging.WARNING), force=True)
 
 

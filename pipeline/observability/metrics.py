@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
 class Kind(StrEnum):
@@ -18,13 +21,36 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """One row of the table; the unit is in the name."""
+    """One row of the table."""
 
     name: str
     kind: Kind
     meaning: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """The last word of the name, or what the values of a name without one are."""
+        word = self.name.removesuffix("_total").rpartition("_")[2]
+        return "always 1" if word == "info" else _UNITS.get(self.name, word)
+
+
+_UNITS = {
+    "mediasieve_rejects_accepted_total": "records",
+    "mediasieve_transaction_unknown_total": "commits",
+    "mediasieve_gateway_unreadable_total": "records",
+    "mediasieve_gateway_lag_unknown_total": "measurements",
+    "mediasieve_reference_sequence": "number",
+    "mediasieve_reference_waits": "0 or 1",
+    "mediasieve_reference_refused_total": "pointers",
+    "mediasieve_ready": "0 or 1",
+    "mediasieve_mllm_circuit": "0 or 1",
+    "mediasieve_classifier_fnr": "share",
+    "mediasieve_drift_psi": "nats",
+    "mediasieve_drift_flagged": "0 or 1",
+}
+"""Of names that end in no unit."""
 
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -40,8 +66,8 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("mediasieve_rejects_accepted_total", Kind.COUNTER, "own rejects an operator had accepted", ("topic",)),
     MetricSpec("mediasieve_defers_total", Kind.COUNTER, "records that had to wait", ("scope",)),
     MetricSpec("mediasieve_rebalances_total", Kind.COUNTER, "partitions assigned, revoked or lost", ("kind",)),
-    MetricSpec("mediasieve_transaction_aborts", Kind.GAUGE, "aborted commits since the start"),
-    MetricSpec("mediasieve_transaction_unknown", Kind.GAUGE, "commits of unknown outcome since the start"),
+    MetricSpec("mediasieve_transaction_aborts_total", Kind.COUNTER, "aborted commits"),
+    MetricSpec("mediasieve_transaction_unknown_total", Kind.COUNTER, "commits of unknown outcome"),
     MetricSpec("mediasieve_commit_seconds", Kind.HISTOGRAM, "one commit", (), _SECONDS),
     MetricSpec("mediasieve_batch_items", Kind.HISTOGRAM, "items in a batch", (), _ITEMS),
     MetricSpec("mediasieve_batch_wait_seconds", Kind.HISTOGRAM, "wait of a batch's first item", (), _SECONDS),
@@ -80,6 +106,22 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("mediasieve_reference_waits", Kind.GAUGE, "1 while a published reference is not on this disk yet"),
     MetricSpec("mediasieve_reference_refused_total", Kind.COUNTER, "pointers that were not adopted", ("cause",)),
     MetricSpec("mediasieve_ready", Kind.GAUGE, "1 when the stage is warm and partitions are assigned"),
+    MetricSpec("mediasieve_lag_records", Kind.GAUGE, "uncommitted records of this member's partitions", ("topic",)),
+    MetricSpec("mediasieve_lag_seconds", Kind.GAUGE, "age of the oldest of them", ("topic",)),
+    MetricSpec("mediasieve_step_seconds", Kind.HISTOGRAM, "one step of a stage", ("stage", "step"), _SECONDS),
+    MetricSpec(
+        "mediasieve_fetch_refusals_total", Kind.COUNTER, "media that could not be had, by reject code", ("code",)
+    ),
+    MetricSpec("mediasieve_bundle_info", Kind.GAUGE, "the bundle that this worker decides by", ("worker", "bundle")),
+    MetricSpec("mediasieve_model_info", Kind.GAUGE, "the model behind the last scores", ("stage", "model", "bundle")),
+    MetricSpec(
+        "mediasieve_audit_checkpoint_age_seconds", Kind.GAUGE, "wait of the oldest record that no checkpoint covers"
+    ),
+    MetricSpec(
+        "mediasieve_audit_checkpoint_timestamp_seconds", Kind.GAUGE, "when the last checkpoint was made, Unix time"
+    ),
+    MetricSpec("mediasieve_mllm_circuit", Kind.GAUGE, "1 for the state the breaker is in", ("state",)),
+    MetricSpec("mediasieve_mllm_budget_tokens", Kind.GAUGE, "left now (below 0: overdrawn), and a minute", ("what",)),
 )
 
 
@@ -92,6 +134,8 @@ class Metrics:
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._said: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+        self._whole = threading.Lock()
         for spec in METRICS:
             self._create(spec)
 
@@ -107,12 +151,27 @@ class Metrics:
 
     def say(self, name: str, *labels: str) -> None:
         """Set a labelled gauge to 1 under these labels alone."""
-        self._gauges[name].clear()
-        self.set(name, 1.0, *labels)
+        self.replace(name, {labels: 1.0})
 
-    def observe(self, name: str, value: float) -> None:
+    def replace(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a labelled gauge by labels; what it said of others before is gone."""
+        gauge = self._gauges[name]
+        with self._whole:
+            for labels, value in values.items():
+                gauge.labels(*labels).set(value)
+            for labels in self._said[name] - values.keys():
+                gauge.remove(*labels)
+            self._said[name] = set(values)
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus's text format; never in the middle of a `replace`. Thread-safe, as all here."""
+        with self._whole:
+            return generate_latest(self.registry)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
         """Add to a histogram."""
-        self._histograms[name].observe(value)
+        histogram = self._histograms[name]
+        (histogram.labels(*labels) if labels else histogram).observe(value)
 
     def _create(self, spec: MetricSpec) -> None:
         match spec.kind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -14,11 +14,12 @@ import orjson
 from pipeline.streaming.clock import Clock
 from pipeline.streaming.failure import SourceRate
 from pipeline.streaming.stage import Defer, Item, Output, Reject
+from pipeline.streaming.trace import FlagLimit, RecordTrace, Samples, trace_of
 from pipeline.streaming.transport import Headers, OutRecord, RawRecord
 from schemas.base import Record
 from schemas.deadletter import DEAD_LETTER_HEADER, DeadLetter, RejectCode
 from schemas.decision import Decision
-from schemas.envelope import child_of, event_id, headers_for, new_trace, parse_traceparent, schema_uri
+from schemas.envelope import TRACEPARENT_HEADER, child_of, event_id, headers_for, schema_uri
 from schemas.ocsf import DetectionFinding, encode_finding, finding_from_decision
 from schemas.topics import RETRY_DELAYS_S, Topic
 from schemas.types import StageName
@@ -98,10 +99,14 @@ class Codec(Generic[R]):
         clock: Clock,
         source_rate: SourceRate,
         edge: bool = False,
+        samples: Samples = lambda _: True,
+        flags: FlagLimit | None = None,
     ) -> None:
         """`version` (of the bundle) makes event ids differ between releases; `cluster` begins a minted media id.
 
         `edge`: the records are producers'; an unknown major version is then theirs to mend, not ours to stop for.
+        `samples`: which traces that begin here are flagged as recorded. `flags`: how many of producers' flags count;
+        none: all.
         """
         self._stage = stage
         self._version = version
@@ -112,6 +117,8 @@ class Codec(Generic[R]):
         self._clock = clock
         self._source_rate = source_rate
         self._edge = edge
+        self._samples = samples
+        self._flags = flags
 
     def read(self, raw: RawRecord) -> Item[R] | Reject:
         """Decode one record.
@@ -152,19 +159,30 @@ class Codec(Generic[R]):
 
     def trace_id(self, raw: RawRecord) -> str:
         """The producer's trace, or one made from the record's place, the same at each delivery."""
-        context = parse_traceparent(raw.header("traceparent")) or new_trace(f"{self._cluster}-{_place(raw)}")
-        return context.trace_id
+        return self._own(raw).trace_id
+
+    def trace(self, raw: RawRecord) -> RecordTrace:
+        """The span that this stage's work on the record is; asked for once at each delivery.
+
+        Its ids are the same every time. Whether a producer's flag counts depends on how many came before it.
+        """
+        own = self._own(raw)
+        if self._flags is None or own.parent_id is None or not own.sampled or not self._from_producer(raw):
+            return own
+        return own if self._flags.admit(self._clock.monotonic_s()) else replace(own, sampled=False)
 
     def due_s(self, raw: RawRecord) -> float | None:
         """Wall-clock seconds at which a delayed record may be tried."""
         ticket = self._ticket(raw)
         return ticket.due_ms / 1000.0 if ticket else None
 
-    def write(self, raw: RawRecord, item: Item[R], outputs: Sequence[Output]) -> tuple[OutRecord, ...]:
+    def write(
+        self, raw: RawRecord, trace: RecordTrace, item: Item[R], outputs: Sequence[Output]
+    ) -> tuple[OutRecord, ...]:
         """Results with CloudEvents headers and the trace carried on."""
-        return tuple(self._write_one(raw, item, i, output) for i, output in enumerate(outputs))
+        return tuple(self._write_one(raw, trace, item, i, output) for i, output in enumerate(outputs))
 
-    def dead_letter(self, raw: RawRecord, item: Item[R] | None, reject: Reject) -> OutRecord:
+    def dead_letter(self, raw: RawRecord, trace: RecordTrace, item: Item[R] | None, reject: Reject) -> OutRecord:
         """The original value and headers, with what went wrong beside them.
 
         The headers after the last `mediasieve-dead-letter` are ours, those before it the record's own.
@@ -184,7 +202,7 @@ class Codec(Generic[R]):
             media_id=item.media_id if item else self.media_id(raw),
             tenant=item.tenant if item else None,
             source=source or None,
-            trace_id=self.trace_id(raw),
+            trace_id=trace.trace_id,
             value_sha256=hashlib.sha256(raw.value).hexdigest(),
             value_bytes=len(raw.value),
             value_truncated=len(kept) < len(raw.value),
@@ -196,14 +214,14 @@ class Codec(Generic[R]):
             event_id=event_id(_place(raw), self._stage, 0, self._version),
             subject=f"{letter.tenant}/{letter.media_id}" if letter.tenant else letter.media_id,
             time=now,
-            traceparent=self._child(raw),
+            traceparent=_child(trace),
             data_schema=schema_uri(DeadLetter),
             content_type="application/octet-stream",
         )
         headers: Headers = (*raw.headers, (DEAD_LETTER_HEADER, encode(letter)), *ours)
         return OutRecord(self._names.physical(Topic.DEAD_LETTER), raw.key, kept, headers)
 
-    def retry(self, raw: RawRecord, item: Item[R], defer: Defer) -> OutRecord | None:
+    def retry(self, raw: RawRecord, trace: RecordTrace, item: Item[R], defer: Defer) -> OutRecord | None:
         """The producer's record, byte for byte, for the next retry topic; None after the last one.
 
         An origin that names a time gets at least the first delay that is as long. Where it was not asked the record
@@ -223,7 +241,7 @@ class Codec(Generic[R]):
             *((k, v) for k, v in raw.headers if k not in ours),
             (RETRY_HEADER, RetryTicket(attempt, due_ms, item.origin, since_ms).encode()),
             (MEDIA_ID_HEADER, item.media_id.encode()),
-            ("traceparent", self._child(raw).encode()),
+            ("traceparent", _child(trace).encode()),
         )
         return OutRecord(self._names.physical(topic), raw.key, raw.value, headers)
 
@@ -238,7 +256,7 @@ class Codec(Generic[R]):
         """Read from retry topics only: elsewhere the header would be a producer's own invention."""
         return RetryTicket.of(raw) if self._names.logical(raw.tp.topic) in RETRY_DELAYS_S else None
 
-    def _write_one(self, raw: RawRecord, item: Item[R], index: int, output: Output) -> OutRecord:
+    def _write_one(self, raw: RawRecord, trace: RecordTrace, item: Item[R], index: int, output: Output) -> OutRecord:
         record = output.record
         value = encode_finding(finding_from_decision(record)) if isinstance(record, Decision) else encode(record)
         headers = headers_for(
@@ -247,14 +265,21 @@ class Codec(Generic[R]):
             event_id=event_id(item.origin, self._stage, index, self._version),
             subject=output.key,
             time=datetime.fromtimestamp(self._clock.wall_s(), UTC),
-            traceparent=self._child(raw),
+            traceparent=_child(trace),
             data_schema=schema_uri(DetectionFinding if isinstance(record, Decision) else type(record)),
         )
         return OutRecord(self._names.physical(output.topic), output.key.encode(), value, tuple(headers))
 
-    def _child(self, raw: RawRecord) -> str:
-        context = parse_traceparent(raw.header("traceparent")) or new_trace(f"{self._cluster}-{_place(raw)}")
-        return child_of(context).format()
+    def _own(self, raw: RawRecord) -> RecordTrace:
+        return trace_of(raw.header(TRACEPARENT_HEADER), f"{self._cluster}-{_place(raw)}", self._stage, self._samples)
+
+    def _from_producer(self, raw: RawRecord) -> bool:
+        """What comes back from a retry topic, this fleet wrote there."""
+        return self._edge and self._names.logical(raw.tp.topic) not in RETRY_DELAYS_S
+
+
+def _child(trace: RecordTrace) -> str:
+    return child_of(trace.context).format()
 
 
 def _place(raw: RawRecord) -> str:

@@ -80,7 +80,7 @@ class MemorySource:
             self._positions[tp] = position + len(found)
             if self._positions[tp] == len(self._broker.logs[tp]):
                 ends[tp] = self._positions[tp]
-        return Polled(records, ends)
+        return Polled(records, ends, {tp: len(self._broker.logs[tp]) for tp in self._positions})
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         """The coordinator gives partitions."""

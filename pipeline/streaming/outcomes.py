@@ -11,6 +11,7 @@ from pipeline.streaming.codec import Codec
 from pipeline.streaming.partitions import Entry, Partitions, State
 from pipeline.streaming.plan import Plan, RunnerSettings
 from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Item, Outcome, Reject
+from pipeline.streaming.trace import RecordTrace
 from pipeline.streaming.transport import OutRecord
 from pipeline.streaming.watch import Watch
 from schemas.deadletter import EDGE_CODES, RejectCode
@@ -47,10 +48,11 @@ class Resolver:
 
     def finish(self, entry: Entry, outcome: Outcome) -> None:
         """Apply one outcome."""
+        entry.steps = outcome.steps
         match outcome:
             case Emit(outputs=outputs):
                 entry.outputs = outputs
-                self._done(entry, self._codec.write(entry.raw, _item(entry), outputs))
+                self._done(entry, self._codec.write(entry.raw, _trace(entry), _item(entry), outputs))
             case Reject():
                 self._reject(entry, outcome)
             case Defer(scope=DeferScope.ITEM):
@@ -95,7 +97,7 @@ class Resolver:
         if not self._is_producers_fault(reject.code) and not self._accepted(entry):
             entry.own_reject = reject.code
         self._watch.reject(entry, reject)
-        self._done(entry, (self._codec.dead_letter(entry.raw, entry.item, reject),))
+        self._done(entry, (self._codec.dead_letter(entry.raw, _trace(entry), entry.item, reject),))
 
     def _is_producers_fault(self, code: RejectCode) -> bool:
         return self._plan.edge and code in EDGE_CODES
@@ -109,7 +111,7 @@ class Resolver:
 
     def _defer_item(self, entry: Entry, defer: Defer) -> None:
         item = _item(entry)
-        again = self._codec.retry(entry.raw, item, defer)
+        again = self._codec.retry(entry.raw, _trace(entry), item, defer)
         self._watch.defer(entry, defer)
         if again is None:
             detail = f"{defer.cause}; asked {item.attempt} times"
@@ -135,3 +137,8 @@ class Resolver:
 def _item(entry: Entry) -> Item[Any]:
     assert entry.item is not None  # noqa: S101 - only decoded entries reach a stage
     return entry.item
+
+
+def _trace(entry: Entry) -> RecordTrace:
+    assert entry.trace is not None  # noqa: S101 - given when the record was polled
+    return entry.trace

@@ -15,7 +15,8 @@ from typing import Any
 
 import orjson
 
-from pipeline.streaming.stage import Item, Output
+from pipeline.streaming.stage import Item, Output, Step
+from pipeline.streaming.trace import RecordTrace
 from pipeline.streaming.transport import CommitPoint, OutRecord, RawRecord, TopicPartition
 from schemas.deadletter import RejectCode
 
@@ -57,6 +58,8 @@ class Entry:
     alone: bool = False
     own_reject: RejectCode | None = None
     counted: bool = False
+    trace: RecordTrace | None = None
+    steps: tuple[Step, ...] = ()
 
     @property
     def tp(self) -> TopicPartition:

@@ -17,6 +17,7 @@ from pipeline.streaming.codec import Codec
 from pipeline.streaming.committer import Committer
 from pipeline.streaming.executors.base import Completed, Executor
 from pipeline.streaming.failure import OwnRejects
+from pipeline.streaming.lag import MemberLag
 from pipeline.streaming.outcomes import MAX_KILLS, Resolver
 from pipeline.streaming.partitions import Entry, PartitionLog, Partitions
 from pipeline.streaming.plan import Plan, RunnerSettings
@@ -73,6 +74,7 @@ class Runner:
         )
         self._committer = Committer(source, ledger, self._partitions, clock, settings)
         self._own_rejects = OwnRejects(settings.dead_letters)
+        self._lag = MemberLag()
         self._tickets: dict[int, list[Entry]] = {}
         self._next_ticket = 0
         self._solo_ticket = 0
@@ -179,6 +181,8 @@ class Runner:
                 log.end = position
         for raw in polled.records:
             self._admit(raw)
+        if polled.highs:
+            self._watch.lag(self._lag.after(self._partitions, polled.highs, self._clock.wall_s()))
         if polled.records:
             self._hook("after_poll")
 
@@ -194,6 +198,7 @@ class Runner:
             )
         now_s = self._clock.monotonic_s()
         entry = Entry(raw, log.epoch, lane.name, now_s, careful=raw.offset < log.careful_until)
+        entry.trace = self._codec.trace(raw)
         self._partitions.add(entry)
         read = self._codec.read(raw)
         if isinstance(read, Reject):

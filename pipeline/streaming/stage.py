@@ -8,7 +8,7 @@ An exception is a bug: the process exits, nothing is committed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
@@ -29,10 +29,20 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A part of the work on one item, such as `fetch`. Nanoseconds since the epoch; made by `steps.step`."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
-    """None, one or many results; the input's offset may move on."""
+    """None, one or many results; the input's offset may move on. `steps`: see `steps.with_steps`."""
 
     outputs: tuple[Output, ...]
+    steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ class Reject:
 
     code: RejectCode
     detail: str
+    steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
 class DeferScope(StrEnum):
@@ -61,6 +72,7 @@ class Defer:
     cause: str
     retry_after_s: float = 0.0
     asked: bool = True
+    steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
 Outcome = Emit | Reject | Defer

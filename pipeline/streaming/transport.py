@@ -64,10 +64,14 @@ class CommitPoint:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """One poll: records in partition order, and the positions of partitions whose end was reached."""
+    """One poll: records in partition order, and the positions of partitions whose end was reached.
+
+    `highs`: where partitions end at the broker, as last heard; told now and then, for lag alone.
+    """
 
     records: Sequence[RawRecord] = ()
     ends: Mapping[TopicPartition, int] = field(default_factory=dict)
+    highs: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 
 class Member(Protocol):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from pipeline.streaming.lag import Lag
 from pipeline.streaming.partitions import Entry
 from pipeline.streaming.stage import Defer, Reject
 
@@ -19,6 +20,9 @@ class Watch:
 
     def rebalance(self, kind: str, partitions: int) -> None:
         """`kind`: assigned, revoked or lost."""
+
+    def lag(self, topics: Mapping[str, Lag]) -> None:
+        """How far this member is behind, by topic; about once a second."""
 
     def batch(self, items: int, waited_s: float) -> None:
         """A batch went to the executor; `waited_s` since its first item was polled."""

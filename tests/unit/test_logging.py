@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import orjson
@@ -34,6 +35,15 @@ def test_every_line_is_one_object_with_time_level_and_what_was_bound(lines: Line
     assert line["event"] == "decision"
     assert (line["worker"], line["pid"], line["level"], line["media_id"]) == ("spectral", "7", "info", "m-1")
     assert str(line["timestamp"]).endswith("Z")
+
+
+def test_lines_of_other_threads_say_which_worker_too(lines: Lines) -> None:
+    configure_logging(LogSettings(), worker="spectral", pid="7")
+    thread = threading.Thread(target=lambda: structlog.get_logger().info("references_adopted"))
+    thread.start()
+    thread.join()
+    (line,) = lines()
+    assert (line["worker"], line["pid"]) == ("spectral", "7")
 
 
 @pytest.mark.parametrize(("level", "expected"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])

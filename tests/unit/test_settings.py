@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from pipeline.settings import CONFIG_VARIABLE, PREFIX, SettingsInvalid, load_settings
 from workers.settings import Settings
@@ -46,6 +48,24 @@ def test_a_nested_variable_changes_its_field_and_leaves_its_neighbours(monkeypat
     assert settings.runner.batch.max_items == 7
     assert settings.runner.batch.max_wait_s == 0.02
     assert settings.runner.commit_max_items == 256
+
+
+def scalars(model: BaseModel, prefix: str = PREFIX) -> Iterator[tuple[str, str]]:
+    """Every number, flag and name among the settings: its variable, and its value as text."""
+    for name, value in model:
+        variable = f"{prefix}{name.upper()}"
+        if isinstance(value, BaseModel):
+            yield from scalars(value, f"{variable}__")
+        elif isinstance(value, (bool, int, float, str)):
+            yield variable, str(value)
+
+
+def test_every_default_can_be_given_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dict(scalars(Settings()))
+    assert len(given) > 100
+    for variable, text in given.items():
+        monkeypatch.setenv(variable, text)
+    assert load_settings(Settings) == Settings()
 
 
 def test_the_file_is_read(toml: Path) -> None:

@@ -18,6 +18,7 @@ from pipeline.media.errors import ContentCorrupt, StoreUnavailable
 from pipeline.observability.metrics import Metrics
 from pipeline.streaming.clock import Clock
 from pipeline.streaming.codec import TopicNames
+from pipeline.streaming.lag import ReaderLag
 from pipeline.streaming.transport import CommitPoint, PositionedSource, TopicPartition
 from pipeline.streaming.watch import Watch
 from schemas.topics import AUDITED_TOPICS
@@ -39,9 +40,13 @@ _AWAY = (LogUnavailable, StoreUnavailable)
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A partition without an open log: what the group has committed, and when to try again."""
+    """A partition without an open log: what the group has committed, and when to try again.
+
+    `since_s`: since when its records have had no checkpoint.
+    """
 
     committed: CommitPoint | None
+    since_s: float
     retry_at_s: float = 0.0
 
 
@@ -75,6 +80,7 @@ class AuditLoop:
         self._trees: dict[TopicPartition, Tree] = {}
         self._attempts: Counter[TopicPartition] = Counter()
         self._failure: Exception | None = None
+        self._lag = ReaderLag()
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Until `stopping`; then what waits is logged, and the group is left.
@@ -105,6 +111,9 @@ class AuditLoop:
         polled = self._source.poll(_POLL_S, self._settings.batch_size)
         self._raise_failure()
         now_s = self._clock.monotonic_s()
+        behind = self._lag.after(polled, self._clock.wall_s())
+        if polled.highs:
+            self._watch.lag(behind)
         if polled.records:
             self._hook("after_poll")
         for record in polled.records:
@@ -121,7 +130,8 @@ class AuditLoop:
 
     def assigned(self, committed: Mapping[TopicPartition, CommitPoint | None]) -> None:
         """See AssignmentListener."""
-        self._held |= {tp: _Held(point) for tp, point in committed.items()}
+        now_s = self._clock.monotonic_s()
+        self._held |= {tp: _Held(point, now_s) for tp, point in committed.items()}
         self._watch.rebalance("assigned", len(committed))
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
@@ -189,18 +199,24 @@ class AuditLoop:
             if leaves:
                 self._metrics.count("mediasieve_audit_leaves_total", tree.topic, by=leaves)
                 self._metrics.observe("mediasieve_audit_checkpoint_seconds", self._clock.monotonic_s() - started_s)
+                self._metrics.set("mediasieve_audit_checkpoint_timestamp_seconds", self._clock.wall_s())
             tree.settle(self._on_logged, self._say)
             self._hook("after_settle")
             self._attempts.pop(tp, None)
         except _AWAY as error:
             del self._trees[tp]
             self._source.pause([tp])
-            self._hold(tp, tree.committed, type(error).__name__, str(error))
+            self._hold(tp, tree.committed, type(error).__name__, str(error), tree.since_s)
 
-    def _hold(self, tp: TopicPartition, committed: CommitPoint | None, cause: str, detail: str) -> None:
+    def _hold(
+        self, tp: TopicPartition, committed: CommitPoint | None, cause: str, detail: str, since_s: float | None = None
+    ) -> None:
         wait_s = min(self._settings.backoff_max_s, self._settings.backoff_first_s * 2.0 ** min(self._attempts[tp], 30))
         self._attempts[tp] += 1
-        self._held[tp] = _Held(committed, self._clock.monotonic_s() + wait_s)
+        now_s = self._clock.monotonic_s()
+        if tp in self._held:
+            since_s = self._held[tp].since_s
+        self._held[tp] = _Held(committed, now_s if since_s is None else since_s, now_s + wait_s)
         self._metrics.count("mediasieve_audit_waits_total", self._names.logical(tp.topic))
         log.warning("log_waits", partition=str(tp), wait_s=wait_s, cause=cause, detail=detail)
 
@@ -227,6 +243,8 @@ class AuditLoop:
         now_s = self._clock.monotonic_s()
         since = [tree.since_s for tree in self._trees.values() if tree.since_s is not None]
         oldest_s = now_s - min(since) if since else 0.0
+        without = [*since, *(held.since_s for held in self._held.values())]
+        self._metrics.set("mediasieve_audit_checkpoint_age_seconds", now_s - min(without) if without else 0.0)
         in_flight = sum(tree.waiting for tree in self._trees.values())
         self._watch.turn(oldest_s, in_flight, len(self._held) + len(self._trees))
 

@@ -24,6 +24,7 @@ from workers.audit.completeness import GROUP
 from workers.audit.errors import AuditContradiction, AuditGap
 from workers.audit.log import LogPlace, Writer
 from workers.audit.loop import AuditLoop, Hook
+from workers.audit.spans import traced
 from workers.audit.tree import OnLogged
 from workers.settings import Settings
 
@@ -59,7 +60,7 @@ def run_audit(settings: Settings, on_logged: OnLogged, hook: Hook = lambda _: No
         clock=process.clock,
         metrics=process.metrics,
         watch=process.watch,
-        on_logged=on_logged,
+        on_logged=traced(on_logged, process.tracing, process.clock, NAME),
         hook=hook,
     )
     try:

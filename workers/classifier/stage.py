@@ -26,6 +26,7 @@ from pipeline.media.sandbox import DecodeSandbox
 from pipeline.media.store_settings import StoreSettings
 from pipeline.media.uploaded import is_uploaded, read_uploaded
 from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Item, Outcome, Output, Reject
+from pipeline.streaming.steps import step, with_steps
 from schemas.deadletter import RejectCode
 from schemas.decision import ReasonCode, Risk
 from schemas.media import EvidenceRef, MediaFacts, MediaReference, StageScore, SuspectMedia
@@ -90,7 +91,7 @@ class ClassifierStage:
 
     def process(self, batch: Sequence[Item[MediaReference]]) -> Sequence[Outcome]:
         """See Stage."""
-        return [self._admit(item) for item in batch]
+        return [with_steps(self._admit, item) for item in batch]
 
     def close(self) -> None:
         """See Stage."""
@@ -122,7 +123,8 @@ class ClassifierStage:
             return self._verdicts.escalated(case, [why])
         try:
             self._require_store()
-            fetched = self._fetch(item)
+            with step("fetch"):
+                fetched = self._fetch(item)
         except FetchRejected as error:
             return Reject(error.code, error.detail)
         except FetchDeferred as error:
@@ -155,11 +157,13 @@ class ClassifierStage:
         admission = admit(item, fetched.sha256, self._bundle, self._settings)
         declared = item.value.content_type or fetched.content_type
         try:
-            decoded = self._sandbox.call(fetched.data, declared)
+            with step("decode"):
+                decoded = self._sandbox.call(fetched.data, declared)
         except MediaError as error:
             case = CaseFile(admission, timings=(watch.stop(),), evidence=(self._keep(item.tenant, fetched),))
             return self._verdicts.escalated(case, [reason(error.code, error.detail)])
-        score = self._classifier.score(decoded.crops)
+        with step("infer"):
+            score = self._classifier.score(decoded.crops)
         scores = (
             StageScore(stage=STAGE, score=score, bundle_version=self._bundle.version, model=self._classifier.model),
         )
@@ -200,7 +204,8 @@ class ClassifierStage:
 
     def _keep(self, tenant: str, fetched: Fetched) -> EvidenceRef:
         """The original bytes, for the later stages and for people, before anything is committed."""
-        uri = self._store.put(tenant, fetched.sha256, fetched.data)
+        with step("store"):
+            uri = self._store.put(tenant, fetched.sha256, fetched.data)
         return EvidenceRef(kind=ORIGINAL, uri=uri, sha256=fetched.sha256)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 
 import structlog
 
 from pipeline.streaming.codec import TopicNames
-from pipeline.streaming.transport import CommitPoint, PositionedSource, RawRecord, TopicPartition
+from pipeline.streaming.lag import ReaderLag
+from pipeline.streaming.transport import CommitPoint, Polled, PositionedSource, RawRecord, TopicPartition
 from pipeline.streaming.watch import Watch
 from schemas.envelope import TRACEPARENT_HEADER, new_trace, parse_traceparent
 from schemas.ocsf import machine_decision
@@ -38,6 +40,7 @@ class DecisionConsumer:
         self._names = names
         self._watch = watch or Watch()
         self._assigned: set[TopicPartition] = set()
+        self._lag = ReaderLag()
 
     def open(self) -> None:
         """Join the group."""
@@ -59,13 +62,20 @@ class DecisionConsumer:
         except DATABASE_AWAY as error:
             log.warning("database_waits", detail=why_away(error))
             self._source.rewind(self._assigned)
+            self._tell(Polled(highs=polled.highs))
             return False
+        self._tell(polled)
         points = {record.tp: record.offset + 1 for record in polled.records} | dict(polled.ends)
         if points:
             self._source.commit({tp: CommitPoint(offset) for tp, offset in points.items()})
         if new:
             log.info("cases_stored", new=new, records=len(polled.records))
         return True
+
+    def _tell(self, stored: Polled) -> None:
+        found = self._lag.after(stored, time.time())
+        if stored.highs:
+            self._watch.lag(found)
 
     def close(self) -> None:
         """Leave the group."""

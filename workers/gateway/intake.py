@@ -21,11 +21,12 @@ from pipeline.observability.metrics import Metrics
 from pipeline.streaming.clock import Clock
 from pipeline.streaming.transport import NotAcknowledged, OutRecord, QueueFull, Writer
 from schemas.api import Accepted
-from schemas.envelope import child_of, headers_for, new_trace, parse_traceparent, schema_uri
+from schemas.envelope import headers_for, schema_uri
 from schemas.media import DEFAULT_TENANT, MediaReference
 from schemas.topics import INGEST_MAX_BYTES
 from schemas.wire import encode
 from workers.gateway.registry import Claim, Key, Registered, Registry, Submission
+from workers.gateway.sending import Sending
 from workers.web.authentication import require_tenant
 from workers.web.principal import Principal
 from workers.web.problems import ProblemError
@@ -85,13 +86,23 @@ def digest(data: Any) -> str:
 class Intake:
     """Registers, sends, waits for the brokers, and only then says that an item was accepted."""
 
-    def __init__(self, registry: Registry, writer: Writer, topic: str, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        writer: Writer,
+        topic: str,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        sending: Sending | None = None,
+    ) -> None:
         """`topic` is the physical name of the ingest topic."""
         self._registry = registry
         self._writer = writer
         self._topic = topic
         self._clock = clock
         self._metrics = metrics
+        self._sending = sending or Sending()
 
     async def check_request(self, request: Request, body: str) -> None:
         """Raises ProblemError: the idempotency key was used for another body. `body`: this one's digest."""
@@ -140,8 +151,10 @@ class Intake:
         return failures
 
     async def _send_one(self, request: Request, item: Draft, submitted_at: datetime) -> ProblemError | None:
+        started_s = self._clock.wall_s()
+        record = self._record(request, item, submitted_at)
         try:
-            await asyncio.wrap_future(self._writer.send(self._record(request, item, submitted_at)))
+            await asyncio.wrap_future(self._writer.send(record))
         except QueueFull as error:
             return ProblemError(
                 503, "queue-full", "The brokers are slow", f"{error}; nothing was sent", headers={"Retry-After": "1"}
@@ -153,6 +166,7 @@ class Intake:
                 "request with the same Idempotency-Key or media_id"
             )
             return ProblemError(503, "not-acknowledged", "Not acknowledged", detail, headers={"Retry-After": "5"})
+        self._sending.sent(record, request.traceparent, item.submission.media_id, started_s, self._clock.wall_s())
         return None
 
     def _record(self, request: Request, item: Draft, submitted_at: datetime) -> OutRecord:
@@ -161,8 +175,7 @@ class Intake:
         reference = item.reference
         if reference.submitted_at is None:
             reference = reference.model_copy(update={"submitted_at": submitted_at})
-        given = parse_traceparent((request.traceparent or "").encode())
-        trace = child_of(given) if given is not None else new_trace(subject)
+        trace = self._sending.context(request.traceparent, subject)
         headers = headers_for(
             event_type=MediaReference.event_type,
             source=SOURCE,

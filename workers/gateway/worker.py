@@ -35,6 +35,7 @@ from workers.gateway.parts import Parts
 from workers.gateway.projection import Projection
 from workers.gateway.reader import Reader
 from workers.gateway.registry import Registry
+from workers.gateway.sending import Sending
 from workers.gateway.tables import make_tables
 from workers.gateway.views import Views
 from workers.settings import Settings
@@ -115,10 +116,11 @@ def _assemble(
     writer = AcknowledgedWriter(settings.kafka, mine.ack_timeout_s, mine.queue_records)
     backpressure = Backpressure(sorted(mine.lag_stages), limit_s=mine.max_lag_s, window_s=mine.rate_window_s)
     news = News(mine.streams_per_caller)
+    sending = Sending(process.tracing, settings.trace.samples, settings.trace.flags)
     parts = Parts(
         settings=mine,
         authenticator=authenticator,
-        intake=Intake(registry, writer, names.physical(Topic.INGEST), clock, metrics),
+        intake=Intake(registry, writer, names.physical(Topic.INGEST), clock, metrics, sending=sending),
         views=Views(engine),
         store=store,
         backpressure=backpressure,

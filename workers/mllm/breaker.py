@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TypeAlias
 
 import structlog
@@ -22,6 +23,14 @@ Clock: TypeAlias = Callable[[], float]
 log = structlog.get_logger(__name__)
 
 _PROBE_WAIT_S = 1.0
+
+
+class BreakerState(StrEnum):
+    """Half-open: the pause is over, and one request is to show, or is showing, whether the server works."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
 
 
 class NotAsked(ServerUnavailable):
@@ -41,6 +50,14 @@ class Breaker:
         self._probing = False
         self._cause = ""
         self._code = ReasonCode.MLLM_UNAVAILABLE
+
+    @property
+    def state(self) -> BreakerState:
+        """As a request would find it now."""
+        with self._lock:
+            if self._open_until_s is None:
+                return BreakerState.CLOSED
+            return BreakerState.OPEN if self._clock() < self._open_until_s else BreakerState.HALF_OPEN
 
     def refusal(self) -> NotAsked | None:
         """Why a request would be refused now; None when it would be let through."""

@@ -21,8 +21,9 @@ from pipeline.detection.mllm.chat import (
     ChatRequest,
     ServerUnavailable,
 )
+from pipeline.observability.report_metrics import Reading
 from schemas.decision import ReasonCode
-from workers.mllm.breaker import Breaker, Clock, NotAsked
+from workers.mllm.breaker import Breaker, BreakerState, Clock, NotAsked
 from workers.mllm.token_budget import TokenBudget
 
 _SERVERS_FAULT = frozenset({ReasonCode.MLLM_TIMEOUT, ReasonCode.MLLM_UNAVAILABLE})
@@ -83,6 +84,15 @@ class LimitedChatModel:
         """Why a dialogue that begins now would be refused; None when it would not."""
         return self._breaker.refusal() or (self._budget.refusal() if self._budget else None)
 
+    def readings(self) -> Iterator[Reading]:
+        """The breaker's state and, where there is one, the budget."""
+        now = self._breaker.state
+        for state in BreakerState:
+            yield Reading("mediasieve_mllm_circuit", (state.value,), float(state is now))
+        if self._budget is not None:
+            yield Reading("mediasieve_mllm_budget_tokens", ("left",), self._budget.left)
+            yield Reading("mediasieve_mllm_budget_tokens", ("per_minute",), self._budget.per_minute)
+
     def chat(self, request: ChatRequest) -> ChatAnswer:
         """See ChatModel.
 
@@ -141,6 +151,10 @@ class GatedVerifier:
     def model(self) -> str:
         """See Verifier."""
         return self._verifier.model
+
+    def readings(self) -> Iterator[Reading]:
+        """Of the limits."""
+        return self._limits.readings()
 
     def open(self) -> None:
         """See Verifier."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.detection.mllm.backends.openai import OpenAISettings
 from pipeline.detection.mllm.backends.transformers import TransformersSettings
 from pipeline.detection.mllm.dialogue import DialogueSettings
 from workers.mllm.limits import LimitSettings
+
+Passes = Annotated[
+    Literal[1, 2],
+    BeforeValidator(lambda value: {"1": 1, "2": 2}.get(value, value) if isinstance(value, str) else value),
+]
+"""Also as text, which is all that an environment variable can hold."""
 
 
 class MllmSettings(BaseModel):
@@ -24,7 +30,7 @@ class MllmSettings(BaseModel):
     )
     openai: OpenAISettings | None = Field(default=None, description="needed when backend is openai")
     transformers: TransformersSettings | None = Field(default=None, description="needed when backend is transformers")
-    passes: Literal[1, 2] = Field(default=2, description="2: a free examination, then the report; 1: the report alone")
+    passes: Passes = Field(default=2, description="2: a free examination, then the report; 1: the report alone")
     reason_max_tokens: int = Field(default=768, ge=64, le=32_768, description="length of the free examination")
     report_max_tokens: int = Field(default=1024, ge=256, le=32_768, description="length of the report")
     crops: int = Field(default=0, ge=0, le=4, description="details of 256 px at native resolution beside both pictures")

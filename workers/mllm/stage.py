@@ -20,6 +20,7 @@ from pipeline.media.content_store import open_store
 from pipeline.media.errors import ContentCorrupt, ContentMissing, StoreUnavailable
 from pipeline.media.store_settings import StoreSettings
 from pipeline.streaming.stage import Defer, DeferScope, GiveUpCause, Item, Outcome
+from pipeline.streaming.steps import step, with_steps
 from schemas.decision import ReasonCode
 from schemas.media import AnomalousMedia, EvidenceRef, StageScore
 from schemas.types import StageName
@@ -61,7 +62,7 @@ class MllmStage:
 
     def process(self, batch: Sequence[Item[AnomalousMedia]]) -> Sequence[Outcome]:
         """See Stage."""
-        return [self._one(item) for item in batch]
+        return [with_steps(self._one, item) for item in batch]
 
     def close(self) -> None:
         """See Stage."""
@@ -82,7 +83,10 @@ class MllmStage:
         if overloaded:
             return self._verdicts.escalated(case.timed(watch.stop()), [overloaded])
         try:
-            result = self._verifier.verify(self._request(media))
+            with step("read"):
+                request = self._request(media)
+            with step("infer"):
+                result = self._verifier.verify(request)
             return self._conclude(media, result, watch)
         except ServerUnavailable as error:
             given_up = shed(item, error, self._max_wait_s)
@@ -117,7 +121,8 @@ class MllmStage:
             model=result.model[:128],
             note=result.opinion.note if result.opinion else result.failure,
         )
-        kept = self._keep_trace(media.admission.tenant, result.trace) if result.trace else ()
+        with step("store"):
+            kept = self._keep_trace(media.admission.tenant, result.trace) if result.trace else ()
         base = _case(media).timed(watch.stop())
         case = replace(
             base,

@@ -24,12 +24,19 @@ class TokenBudget:
     """
 
     def __init__(self, per_minute: int, clock: Clock = time.monotonic) -> None:
-        self._per_minute = float(per_minute)
+        self.per_minute = self._per_minute = float(per_minute)
         self._clock = clock
         self._lock = threading.Lock()
         self._left = self._per_minute
         self._at_s = clock()
         self._mean: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Tokens that may be spent now; below 0 what was overdrawn."""
+        with self._lock:
+            self._fill()
+            return self._left
 
     def refusal(self) -> NotAsked | None:
         """Why a request could not begin now; None when it could."""

@@ -80,7 +80,8 @@ def build(fleet: FleetSettings, settings: MllmSettings) -> WorkerSpec:
         tenant_quota=lambda _: 2**31,
     )
     executor = Threads(stage, slots)
-    return WorkerSpec(STAGE, plan, AnomalousMedia, identity, executor, bundle.version)
+    readings = verifier.readings if isinstance(verifier, GatedVerifier) else tuple
+    return WorkerSpec(STAGE, plan, AnomalousMedia, identity, executor, bundle.version, readings)
 
 
 def identity(media: AnomalousMedia) -> Identity:

@@ -23,6 +23,7 @@ from pipeline.media.decode import DecodedImage, decode_image
 from pipeline.media.errors import ContentCorrupt, ContentMissing, MediaError, StoreUnavailable
 from pipeline.media.store_settings import StoreSettings
 from pipeline.streaming.stage import Defer, DeferScope, Emit, GiveUpCause, Item, Outcome, Output
+from pipeline.streaming.steps import step, with_steps
 from schemas.decision import ReasonCode, Risk
 from schemas.media import AnomalousMedia, EvidenceRef, SpectralFinding, StageScore, SuspectMedia
 from schemas.topics import Topic
@@ -81,7 +82,7 @@ class SpectralStage:
 
     def process(self, batch: Sequence[Item[SuspectMedia]]) -> Sequence[Outcome]:
         """See Stage."""
-        return [self._one(item) for item in batch]
+        return [with_steps(self._one, item) for item in batch]
 
     def close(self) -> None:
         """See Stage."""
@@ -95,8 +96,10 @@ class SpectralStage:
         if expired(suspect.admission):
             return self._verdicts.escalated(case.timed(watch.stop()), [reason(ReasonCode.EXPIRED)])
         try:
-            data = self._store.get(suspect.admission.tenant, suspect.facts.sha256)
-            image = decode_image(data, self._settings.decode)
+            with step("read"):
+                data = self._store.get(suspect.admission.tenant, suspect.facts.sha256)
+            with step("decode"):
+                image = decode_image(data, self._settings.decode)
             return self._analyse(item, image, watch)
         except StoreUnavailable as error:
             return Defer(DeferScope.DEPENDENCY, f"content store: {error}")
@@ -109,7 +112,8 @@ class SpectralStage:
         assert self._analyser is not None  # noqa: S101 - open() made it
         suspect = item.value
         policy = self._bundle.policy
-        analysis = self._analyser.analyse(image)
+        with step("infer"):
+            analysis = self._analyser.analyse(image)
         score = StageScore(
             stage=STAGE,
             score=analysis.score,
@@ -174,7 +178,10 @@ class SpectralStage:
         )
 
     def _keep_panel(self, tenant: str, image: DecodedImage, analysis: SpectralAnalysis) -> EvidenceRef:
-        uri, sha256 = self._store.put_evidence(tenant, render_panel(image, analysis), ".png")
+        with step("panel"):
+            panel = render_panel(image, analysis)
+        with step("store"):
+            uri, sha256 = self._store.put_evidence(tenant, panel, ".png")
         return EvidenceRef(kind="spectral_panel", uri=uri, sha256=sha256)
 
 

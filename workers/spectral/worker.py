@@ -54,7 +54,7 @@ def build(fleet: FleetSettings, settings: SpectralSettings, references: Referenc
     side_input = following(fleet, bundle, references or ReferenceSettings())
     executor = Processes(make_stage, settings.processes, settings.item_timeout_s, limits=limits, side_input=side_input)
     measure = partial(_own_reference_alone, bundle) if side_input is None else side_input.measure
-    return WorkerSpec(STAGE, plan, SuspectMedia, identity, executor, bundle.version, measure)
+    return WorkerSpec(STAGE, plan, SuspectMedia, identity, executor, bundle.version, measure=measure)
 
 
 def following(fleet: FleetSettings, bundle: Bundle, settings: ReferenceSettings) -> Following | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -25,6 +27,7 @@ from pipeline.streaming.transport import (
 log = structlog.get_logger(__name__)
 
 _BOUNDS_TIMEOUT_S = 5.0
+_HIGHS_EVERY_S = 1.0
 _COMMITTED_TIMEOUT_S = 45.0
 """Longer than a dead member's transaction can hold the offsets: transaction.timeout.ms of 15 s, and 10 s more until
 the broker looks (transaction.abort.timed.out.transaction.cleanup.interval.ms)."""
@@ -45,6 +48,7 @@ class KafkaSource:
         self._closed = False
         self._moved: set[tuple[str | None, int | None]] = set()
         self._refused: set[TopicPartition] = set()
+        self._highs_at_s = -math.inf
 
     def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
         """See Source."""
@@ -57,7 +61,7 @@ class KafkaSource:
         """See Source. `poll` wakes at the first record; `consume` alone would wait for `limit` of them."""
         first = self._consumer.poll(timeout_s)
         if first is None:
-            return Polled()
+            return Polled(highs=self._highs())
         self._moved.clear()
         rest = self._consumer.consume(limit - 1, 0.0) if limit > 1 else []
         records: list[RawRecord] = []
@@ -66,7 +70,7 @@ class KafkaSource:
             self._sort(first, records, ends)
         for message in rest:
             self._sort(message, records, ends)
-        return Polled(records, ends)
+        return Polled(records, ends, self._highs())
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See Source."""
@@ -130,6 +134,19 @@ class KafkaSource:
         if not self._closed:
             self._closed = True
             self._consumer.close()
+
+    def _highs(self) -> dict[TopicPartition, int]:
+        """Without asking the broker: that of a paused partition stays what its last fetch told."""
+        now_s = time.monotonic()
+        if now_s - self._highs_at_s < _HIGHS_EVERY_S:
+            return {}
+        self._highs_at_s = now_s
+        found: dict[TopicPartition, int] = {}
+        for p in self._consumer.assignment():
+            bounds = self._consumer.get_watermark_offsets(p, cached=True)
+            if bounds is not None and bounds[1] >= 0:
+                found[TopicPartition(p.topic, p.partition)] = bounds[1]
+        return found
 
     def _sort(self, message: Message, records: list[RawRecord], ends: dict[TopicPartition, int]) -> None:
         error = message.error()
