@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 
 from mediasieve.client import GatewayProblem, GatewayUnavailable
+from pipeline.capacity.observed import LoadFailed
+from pipeline.capacity.profile import ProfileError
 from pipeline.detection.bundle import BundleError
 from pipeline.detection.policy import PolicyError
 from pipeline.evaluation.fleet_run import FleetSilent
@@ -38,6 +40,7 @@ from workers.cli.audit_sample import app as audit_sample_app
 from workers.cli.bench import app as bench_app
 from workers.cli.bundle import app as bundle_app
 from workers.cli.bundle_training import TrainingRefused
+from workers.cli.capacity import app as capacity_app
 from workers.cli.common import logs_on_stderr
 from workers.cli.console import app as console_app
 from workers.cli.deadletter import app as deadletter_app
@@ -91,6 +94,7 @@ app.add_typer(audit_sample_app, name="audit-sample")
 app.add_typer(shadow_app, name="shadow")
 app.add_typer(drift_app, name="drift")
 app.add_typer(bench_app, name="bench")
+app.add_typer(capacity_app, name="capacity")
 app.add_typer(references_app, name="references")
 app.add_typer(retention_app, name="retention")
 app.add_typer(hold_app, name="hold")
@@ -102,6 +106,7 @@ _WRONG_INPUT = (
     SettingsInvalid,
     BundleError,
     PolicyError,
+    ProfileError,
     ScoresError,
     TrainingRefused,
     DatasetError,
@@ -119,6 +124,7 @@ _FOR_PEOPLE = (
     AdminError,
     NotReplayable,
     FleetFailed,
+    LoadFailed,
     ErasureRefused,
     HoldUnknown,
     ObjectLockMissing,
