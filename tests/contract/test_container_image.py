@@ -56,3 +56,12 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     for source in copied:
         assert Path(source).parts[0] in allowed, source
         assert (ROOT / source).exists(), source
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_gateway_console_and_production_mode_find_their_packages(target: str) -> None:
+    (copied,) = [rest for keyword, rest in stages()[f"dependencies-{target}"] if keyword == "COPY"]
+    locked = {line.partition("==")[0] for line in (ROOT / copied.split()[0]).read_text().splitlines() if "==" in line}
+    database = {"sqlalchemy", "psycopg", "psycopg-binary"}
+    traces = {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
+    assert {"fastapi", "uvicorn", "boto3", *database, *traces} <= locked

@@ -12,8 +12,9 @@ import yaml
 from workers.cli.findings import EXIT_FOUND
 from workers.cli.main import app
 
-MANIFEST = Path(__file__).parents[2] / "deploy/k8s/monitoring-cronjobs.yaml"
-JOBS: list[dict[str, Any]] = list(yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8")))
+FOLDER = Path(__file__).parents[2] / "deploy/k8s/base/jobs"
+REPORTS = ("weekly", "audit-sample", "drift")
+JOBS: list[dict[str, Any]] = [yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")) for name in REPORTS]
 each_job = pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
 
 
