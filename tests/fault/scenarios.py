@@ -151,7 +151,7 @@ def record_that_kills_the_stage_process(site: Site) -> str:
         site.workers.start(StageName.CLASSIFIER)
         spectral = site.workers.start(StageName.SPECTRAL, variant="deadly")
         site.workers.start(StageName.MLLM)
-        verification.wait_complete(START_S)
+        verification.wait_complete(2 * START_S)  # four deaths: the stage's process starts five times
         assert site.workers.drain() == [0, 0, 0], spectral.tail()
         code, verdict = verification.verdict()
     assert code == 0, verdict

@@ -56,6 +56,7 @@ def test_no_reference_is_lost_or_doubled(tmp_path: Path, capsys: pytest.CaptureF
     assert_survived(report_of(storm, tmp_path, capsys), storm)
 
 
+@pytest.mark.soak  # over a minute; test_verifier.py holds the short forms
 @pytest.mark.timeout(900)
 def test_the_verifier_fails_a_worker_that_commits_offsets_outside_the_transaction(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -142,6 +142,7 @@ def test_with_keep_the_broker_stays(tmp_path: Path) -> None:
     wait_until(lambda: gone(pid), TIMEOUT_S, "the kept broker ends")
 
 
+@pytest.mark.soak  # half a minute; the broker-death tests kill brokers of three in make test too
 @pytest.mark.fault
 def test_three_brokers_keep_every_record_when_one_is_killed() -> None:
     with EmbeddedKafka(brokers=3) as kafka:

@@ -230,6 +230,10 @@ class AuditWorld:
     def waits(self) -> float:
         return self.count("mediasieve_audit_waits_total", BLOCKS.topic)
 
+    def age(self) -> float:
+        """Seconds, of the oldest record without a checkpoint."""
+        return self.metrics.registry.get_sample_value("mediasieve_audit_checkpoint_age_seconds") or 0.0
+
     def count(self, metric: str, topic: str) -> float:
         return self.metrics.registry.get_sample_value(metric, {"topic": topic}) or 0.0
 

@@ -54,6 +54,20 @@ def test_a_log_that_is_away_costs_a_wait_and_no_leaf(good_writes: int) -> None:
     assert world.broker.committed[BLOCKS].offset == 5
 
 
+def test_the_checkpoints_age_is_that_of_the_oldest_record_without_one_though_its_log_is_away() -> None:
+    world = AuditWorld(overrides={"backoff_first_s": 30.0, "checkpoint_age_s": 1.0})
+    world.turn()
+    assert world.age() == 0.0
+    world.produce(3)
+    world.storage.faults.append(LogUnavailable("the disk is full"))
+    world.turn(4, seconds=5.0)
+    assert world.age() >= 10.0, "held, not forgotten"
+    world.turn(10, seconds=5.0)
+    assert world.age() == 0.0
+    made_s = world.metrics.registry.get_sample_value("mediasieve_audit_checkpoint_timestamp_seconds")
+    assert made_s == pytest.approx(world.clock.wall_s(), abs=60.0)
+
+
 def test_waits_double_up_to_the_longest_and_are_forgotten_after_a_success() -> None:
     world = AuditWorld(overrides={"backoff_first_s": 1.0, "backoff_max_s": 4.0})
     world.produce(1)

@@ -133,7 +133,9 @@ def test_results_carry_cloudevents_headers_and_the_trace() -> None:
     raw = record(headers=(("traceparent", TRACE.encode()),))
     item = item_of(raw)
     outputs = (Output(Topic.SUSPECT, "acme/m-1", item.value), Output(Topic.SUSPECT, "acme/m-1", item.value))
-    first, second = codec(prefix="prod").write(record(topic="prod.media.ingest", headers=raw.headers), item, outputs)
+    first, second = codec(prefix="prod").write(
+        record(topic="prod.media.ingest", headers=raw.headers), codec().trace(raw), item, outputs
+    )
     assert (first.topic, first.key) == ("prod.media.suspect", b"acme/m-1")
     assert decode(MediaReference, first.value) == item.value
     assert header(first.headers, "ce_type") == MediaReference.event_type.encode()
@@ -149,7 +151,7 @@ def test_a_redelivered_record_makes_the_same_events_again_and_another_release_ot
     outputs = (Output(Topic.SUSPECT, "k", item_of(raw).value),)
 
     def made_id(version: str) -> bytes:
-        return header(codec(version=version).write(raw, item_of(raw), outputs)[0].headers, "ce_id")
+        return header(codec(version=version).write(raw, codec().trace(raw), item_of(raw), outputs)[0].headers, "ce_id")
 
     assert made_id("v1") == made_id("v1")
     assert UUID(made_id("v1").decode()).version == 5
@@ -159,7 +161,7 @@ def test_a_redelivered_record_makes_the_same_events_again_and_another_release_ot
 def test_a_decision_goes_out_as_an_ocsf_finding() -> None:
     raw = record()
     made = decision()
-    (out,) = codec().write(raw, item_of(raw), (Output(Topic.PASS, "k", made),))
+    (out,) = codec().write(raw, codec().trace(raw), item_of(raw), (Output(Topic.PASS, "k", made),))
     assert decision_from_finding(out.value) == made
     assert header(out.headers, "ce_dataschema").endswith(b"/detection_finding.json")
 
@@ -171,7 +173,7 @@ def test_each_rung_leads_to_the_next_and_the_last_to_none() -> None:
     raw, topics = record(), []
     made = codec()
     item = item_of(raw)
-    while (again := made.retry(raw, item, DEFER)) is not None:
+    while (again := made.retry(raw, made.trace(raw), item, DEFER)) is not None:
         topics.append(again.topic)
         assert (again.value, again.key) == (VALUE, b"key")
         raw = RawRecord(TopicPartition(again.topic, 0), 1, again.key, again.value, again.headers)
@@ -186,13 +188,13 @@ def test_an_origin_that_was_not_asked_stays_on_its_rung_for_an_hour() -> None:
     made, raw = codec(), record()
     unasked = Defer(DeferScope.ITEM, "host busy", asked=False)
     for _ in range(3):
-        again = made.retry(raw, item_of(raw, made), unasked)
+        again = made.retry(raw, made.trace(raw), item_of(raw, made), unasked)
         assert again is not None
         assert again.topic == Topic.RETRY_10S
         raw = RawRecord(TopicPartition(again.topic, 0), 1, again.key, again.value, again.headers)
         assert item_of(raw, made).attempt == 2
     made._clock.advance(3601)  # type: ignore[attr-defined]
-    later = made.retry(raw, item_of(raw, made), unasked)
+    later = made.retry(raw, made.trace(raw), item_of(raw, made), unasked)
     assert later is not None
     assert later.topic == Topic.RETRY_1M
 
@@ -201,7 +203,9 @@ def test_an_origin_that_was_not_asked_stays_on_its_rung_for_an_hour() -> None:
     ("retry_after_s", "topic"), [(5.0, Topic.RETRY_10S), (30.0, Topic.RETRY_1M), (9999.0, Topic.RETRY_10M)]
 )
 def test_an_origin_that_names_a_time_gets_a_delay_as_long(retry_after_s: float, topic: Topic) -> None:
-    again = codec().retry(record(), item_of(record()), Defer(DeferScope.ITEM, "429", retry_after_s))
+    again = codec().retry(
+        record(), codec().trace(record()), item_of(record()), Defer(DeferScope.ITEM, "429", retry_after_s)
+    )
     assert again is not None
     assert again.topic == topic
 
@@ -216,7 +220,7 @@ def test_a_retry_header_that_is_not_ours_is_an_unexpected_reject(value: bytes) -
 
 def test_a_retry_is_due_after_its_topics_delay() -> None:
     raw = record()
-    again = codec().retry(raw, item_of(raw), DEFER)
+    again = codec().retry(raw, codec().trace(raw), item_of(raw), DEFER)
     assert again is not None
     ticket = orjson.loads(header(again.headers, RETRY_HEADER))
     assert ticket["due_ms"] == int((FakeClock().wall_s() + 10.0) * 1000)
@@ -224,7 +228,7 @@ def test_a_retry_is_due_after_its_topics_delay() -> None:
 
 def test_a_retry_keeps_the_producers_headers_and_the_media_id() -> None:
     raw = record(b'{"uri":"file:///x"}', headers=(("x", b"1"), ("traceparent", TRACE.encode())))
-    again = codec().retry(raw, item_of(raw), DEFER)
+    again = codec().retry(raw, codec().trace(raw), item_of(raw), DEFER)
     assert again is not None
     assert again.headers[0] == ("x", b"1")
     assert header(again.headers, MEDIA_ID_HEADER) == b"east-media.ingest-2-7"
@@ -240,7 +244,7 @@ def letter_of(headers: Headers) -> DeadLetter:
 
 def test_a_dead_letter_is_the_original_with_the_reason_beside_it() -> None:
     raw = record(headers=(("x", b"1"), ("traceparent", TRACE.encode())))
-    out = codec().dead_letter(raw, item_of(raw), Reject(RejectCode.SOURCE_GONE, "404"))
+    out = codec().dead_letter(raw, codec().trace(raw), item_of(raw), Reject(RejectCode.SOURCE_GONE, "404"))
     assert (out.topic, out.key, out.value) == (Topic.DEAD_LETTER.value, b"key", VALUE)
     assert out.headers[:2] == raw.headers
     letter = letter_of(out.headers)
@@ -253,7 +257,9 @@ def test_a_dead_letter_is_the_original_with_the_reason_beside_it() -> None:
 
 
 def test_a_dead_letter_of_what_could_not_be_read() -> None:
-    out = codec().dead_letter(record(b"\xff"), None, Reject(RejectCode.NOT_UTF8, "byte 0"))
+    out = codec().dead_letter(
+        record(b"\xff"), codec().trace(record(b"\xff")), None, Reject(RejectCode.NOT_UTF8, "byte 0")
+    )
     letter = letter_of(out.headers)
     assert (letter.media_id, letter.tenant, letter.source) == ("east-media.ingest-2-7", None, None)
     assert header(out.headers, "ce_subject") == b"east-media.ingest-2-7"
@@ -261,7 +267,7 @@ def test_a_dead_letter_of_what_could_not_be_read() -> None:
 
 def test_a_forged_dead_letter_header_does_not_hide_ours() -> None:
     raw = record(headers=((DEAD_LETTER_HEADER, b"forged"),))
-    out = codec().dead_letter(raw, item_of(raw), Reject(RejectCode.SOURCE_GONE, "404"))
+    out = codec().dead_letter(raw, codec().trace(raw), item_of(raw), Reject(RejectCode.SOURCE_GONE, "404"))
     assert letter_of(out.headers).code is RejectCode.SOURCE_GONE
 
 
@@ -269,7 +275,7 @@ def test_past_its_rate_a_source_keeps_4_kib_and_the_digest_of_all() -> None:
     made = codec(per_minute=1)
     value = b'{"uri":"file:///x","labels":{' + b" " * 9000 + b"}}"
     reject = Reject(RejectCode.SOURCE_GONE, "404")
-    first, second = (made.dead_letter(record(value), None, reject) for _ in range(2))
+    first, second = (made.dead_letter(record(value), codec().trace(record(value)), None, reject) for _ in range(2))
     assert (len(first.value), len(second.value)) == (len(value), 4096)
     letter = letter_of(second.headers)
     assert letter.value_truncated
@@ -277,5 +283,5 @@ def test_past_its_rate_a_source_keeps_4_kib_and_the_digest_of_all() -> None:
 
 
 def test_a_long_detail_is_cut() -> None:
-    out = codec().dead_letter(record(), None, Reject(RejectCode.SOURCE_GONE, "x" * 5000))
+    out = codec().dead_letter(record(), codec().trace(record()), None, Reject(RejectCode.SOURCE_GONE, "x" * 5000))
     assert len(letter_of(out.headers).detail) == 1024

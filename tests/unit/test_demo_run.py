@@ -45,12 +45,14 @@ def read_back(out: OutRecord) -> RawRecord:
 def decided(media_id: str, made: Decision | None = None) -> RawRecord:
     made = made or decision()
     stamped = made.model_copy(update={"admission": made.admission.model_copy(update={"media_id": media_id})})
-    (out,) = CODEC.write(INPUT, item(media_id), (Output(DECISION_TOPICS[made.outcome], "k", stamped),))
+    (out,) = CODEC.write(
+        INPUT, CODEC.trace(INPUT), item(media_id), (Output(DECISION_TOPICS[made.outcome], "k", stamped),)
+    )
     return read_back(out)
 
 
 def dead(media_id: str, code: RejectCode = RejectCode.SOURCE_GONE) -> RawRecord:
-    return read_back(CODEC.dead_letter(INPUT, item(media_id), Reject(code, "404")))
+    return read_back(CODEC.dead_letter(INPUT, CODEC.trace(INPUT), item(media_id), Reject(code, "404")))
 
 
 def test_at_first_everything_is_pending(tally: Tally) -> None:

@@ -43,6 +43,9 @@ class Rig:
 
         self.chat.says = says
 
+    def states(self) -> dict[str, float]:
+        return {r.labels[0]: r.value for r in self.limited.readings() if r.name == "mediasieve_mllm_circuit"}
+
     def up(self, tokens: int = 0) -> None:
         self.chat.says = lambda _: answer(tokens)
 
@@ -292,3 +295,22 @@ def test_a_gated_verifier_prepares_nothing_while_the_circuit_is_open() -> None:
     rig.clock.now_s += 1000.0
     gated.verify(object())  # type: ignore[arg-type]
     assert len(asked) == 1
+
+
+def test_readings_say_the_circuits_state_as_a_request_would_find_it() -> None:
+    rig = Rig(failures=2, open_s=10.0)
+    assert rig.states() == {"closed": 1.0, "open": 0.0, "half_open": 0.0}
+    rig.down()
+    rig.fail(2)
+    assert rig.states() == {"closed": 0.0, "open": 1.0, "half_open": 0.0}
+    rig.clock.now_s += 10.0
+    assert rig.states() == {"closed": 0.0, "open": 0.0, "half_open": 1.0}
+
+
+def test_readings_say_what_is_left_of_the_budget_and_nothing_without_one() -> None:
+    assert not [r for r in Rig().limited.readings() if r.name == "mediasieve_mllm_budget_tokens"]
+    rig = Rig(tokens_per_minute=6000)
+    rig.up(7000)
+    rig.limited.chat(question())
+    found = {r.labels[0]: r.value for r in rig.limited.readings() if r.name == "mediasieve_mllm_budget_tokens"}
+    assert found == {"left": -1000.0, "per_minute": 6000.0}
