@@ -37,7 +37,7 @@ def _checkov(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(CHECKOV is None, reason="`checkov` is not on PATH: pip install it into an environment of its own")
+@pytest.mark.skipif(CHECKOV is None, reason="`checkov` is not on PATH: `make venv-checkov` builds it")
 @pytest.mark.skipif(renderer() is None, reason=NO_TOOL)
 def test_checkov_refuses_only_a_broken_copy(tmp_path: Path) -> None:
     manifests = render(OVERLAYS / "production")
