@@ -71,7 +71,7 @@ class Shadow:
         started_s = monotonic()
         try:
             score = measure()
-        except Exception:
+        except Exception:  # whatever fails in the shadow: the live decision goes on, and the log has it
             log.exception("shadow_failed", stage=stage.value, bundle=self.bundle.version)
             return None
         timing = StageTiming(stage=stage, waited_ms=0.0, worked_ms=(monotonic() - started_s) * 1e3)
@@ -81,7 +81,7 @@ class Shadow:
         """The live decision beside this one; None without a trail of these very rules, or where comparing fails."""
         try:
             return self._compared(decision, trail)
-        except Exception:
+        except Exception:  # whatever fails in the shadow: the live decision goes on, and the log has it
             log.exception("shadow_failed", stage=decision.stage_exited.value, bundle=self.bundle.version)
             return None
 
